@@ -92,7 +92,7 @@ class ServiceError(UploaderdError):
         acted: whether the service may have done what was asked all the same.
     """
 
-    def __init__(  # noqa: PLR0913 - one fact a keyword; all but two have defaults
+    def __init__(
         self,
         message: str,
         *,
@@ -116,7 +116,7 @@ class TransientError(ServiceError):
         retry_after_s: the wait that the service asked for, or None.
     """
 
-    def __init__(  # noqa: PLR0913 - ServiceError's facts and one more
+    def __init__(
         self,
         message: str,
         *,

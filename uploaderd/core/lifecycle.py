@@ -1,0 +1,449 @@
+"""What happens to a file next: one literal table, and ``decide`` that reads it.
+
+A pair that the table does not name raises and changes nothing. ``DONE``, ``FAILED`` and
+``CANCELLED`` are terminal: only their after-care still moves.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from enum import StrEnum
+
+from uploaderd.core.model import (
+    TERMINAL,
+    Arrival,
+    File,
+    FileState,
+    Filing,
+    Identity,
+    Now,
+    PartState,
+    Reason,
+)
+from uploaderd.core.reasons import reason
+
+
+class IllegalTransitionError(ValueError):
+    """An event that the state does not know: a bug, and nothing was changed."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sighted:
+    """The spool saw it again, perhaps with another content."""
+
+    identity: Identity
+    arrival: Arrival
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unsettled:
+    """It was looked at and is not ready; ``due_s`` is the next look."""
+
+    identity: Identity
+    reason: Reason
+    due_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settled:
+    """Nobody writes it any more; ``identity`` is what will be uploaded."""
+
+    identity: Identity
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Gone:
+    """It is no longer in the spool."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Changed:
+    """Its bytes are not those that were taken."""
+
+    identity: Identity | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Admitted:
+    """It got a place among the files in flight."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Assembled:
+    """All parts are stored and proved, the md5 is known and the source was checked once more."""
+
+    md5: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Completed:
+    """The service holds the whole file; ``result`` is its File object as JSON text."""
+
+    remote_file: str
+    result: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AlreadyUploaded:
+    """The same content is at the service since an earlier upload."""
+
+    remote_file: str
+    result: str
+    md5: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ambiguous:
+    """``complete`` may have been acted upon, but its outcome is not known."""
+
+    due_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Restarted:
+    """The session cannot be finished; a new one begins."""
+
+    detail: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Deferred:
+    """A transient cause outlasted the attempts; it is tried again at ``reason.until_s``."""
+
+    reason: Reason
+    due_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Held:
+    """Only a person, or the end of the target's trouble, can help; ``due_s`` is the next look."""
+
+    reason: Reason
+    due_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Refused:
+    """It will never succeed as it is."""
+
+    reason: Reason
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Due:
+    """The time that it waited for has come, or what it waited for has happened."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recovered:
+    """The daemon started and found it in the journal."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FilingAs:
+    """After-care chose the name it goes to, before it touches anything."""
+
+    filed_as: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FilingFailed:
+    """After-care could not go on; it is tried again at ``due_s``."""
+
+    detail: str
+    due_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Filed:
+    """After-care is complete."""
+
+    place: str
+
+
+Event = (
+    Sighted
+    | Unsettled
+    | Settled
+    | Gone
+    | Changed
+    | Admitted
+    | Assembled
+    | Completed
+    | AlreadyUploaded
+    | Ambiguous
+    | Restarted
+    | Deferred
+    | Held
+    | Refused
+    | Due
+    | Recovered
+    | FilingAs
+    | FilingFailed
+    | Filed
+)
+
+S = FileState
+TABLE: dict[FileState, dict[type[Event], FileState]] = {
+    S.SETTLING: {
+        Sighted: S.SETTLING,
+        Unsettled: S.SETTLING,
+        Settled: S.QUEUED,
+        Gone: S.CANCELLED,
+        Held: S.HELD,
+        Refused: S.FAILED,
+        Deferred: S.DEFERRED,
+        Recovered: S.SETTLING,
+    },
+    S.QUEUED: {
+        Sighted: S.SETTLING,
+        Gone: S.CANCELLED,
+        Admitted: S.UPLOADING,
+        Recovered: S.QUEUED,
+    },
+    S.UPLOADING: {
+        Gone: S.CANCELLED,
+        Changed: S.SETTLING,
+        Assembled: S.COMPLETING,
+        AlreadyUploaded: S.DONE,
+        Restarted: S.QUEUED,
+        Deferred: S.DEFERRED,
+        Held: S.HELD,
+        Refused: S.FAILED,
+        Recovered: S.QUEUED,
+    },
+    S.COMPLETING: {
+        Completed: S.DONE,
+        Ambiguous: S.UNCERTAIN,
+        Restarted: S.QUEUED,
+        Deferred: S.DEFERRED,
+        Held: S.HELD,
+        Refused: S.FAILED,
+        Recovered: S.UNCERTAIN,
+    },
+    S.UNCERTAIN: {
+        Completed: S.DONE,
+        Ambiguous: S.UNCERTAIN,
+        Restarted: S.QUEUED,
+        Held: S.HELD,
+        Recovered: S.UNCERTAIN,
+    },
+    S.DEFERRED: {
+        Sighted: S.SETTLING,
+        Gone: S.CANCELLED,
+        Due: S.QUEUED,
+        Recovered: S.DEFERRED,
+    },
+    S.HELD: {
+        Sighted: S.SETTLING,
+        Gone: S.CANCELLED,
+        Due: S.QUEUED,
+        Recovered: S.HELD,
+    },
+    S.DONE: {Recovered: S.DONE, FilingAs: S.DONE, FilingFailed: S.DONE, Filed: S.DONE},
+    S.FAILED: {Recovered: S.FAILED, FilingAs: S.FAILED, FilingFailed: S.FAILED, Filed: S.FAILED},
+    S.CANCELLED: {Recovered: S.CANCELLED},
+}
+
+PART_TABLE: dict[PartState, frozenset[PartState]] = {
+    PartState.PLANNED: frozenset({PartState.IN_FLIGHT}),
+    PartState.IN_FLIGHT: frozenset({PartState.STORED, PartState.PLANNED, PartState.AMBIGUOUS}),
+    PartState.AMBIGUOUS: frozenset({PartState.IN_FLIGHT}),
+    PartState.STORED: frozenset({PartState.PLANNED}),  # disproved by the ordered pass
+}
+
+
+class Effect(StrEnum):
+    """What the engine has to do about a file, now or at its ``due_s``; each may be replayed."""
+
+    LOOK = "look"
+    ADMIT = "admit"
+    TRANSMIT = "transmit"
+    COMPLETE = "complete"
+    RECONCILE = "reconcile"
+    WAKE = "wake"
+    FILE_AWAY = "file_away"
+    CANCEL_UPLOAD = "cancel_upload"
+
+
+EFFECTS: dict[FileState, Effect | None] = {
+    S.SETTLING: Effect.LOOK,
+    S.QUEUED: Effect.ADMIT,
+    S.UPLOADING: Effect.TRANSMIT,
+    S.COMPLETING: Effect.COMPLETE,
+    S.UNCERTAIN: Effect.RECONCILE,
+    S.DEFERRED: Effect.WAKE,
+    S.HELD: Effect.WAKE,
+    S.DONE: Effect.FILE_AWAY,
+    S.FAILED: Effect.FILE_AWAY,
+    S.CANCELLED: None,
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Decision:
+    """The file as it is from now on, and what is to be done about it.
+
+    Attributes:
+        abandon: the local key of a session that nobody will finish; the journal notes the intent
+            to cancel it in the same transaction.
+        history: whether the change belongs into the file's history.
+    """
+
+    file: File
+    effects: tuple[Effect, ...]
+    abandon: str | None = None
+    history: bool = True
+
+
+def effects_of(file: File) -> tuple[Effect, ...]:
+    """What a file in this state needs done; after a restart this is all there is to know."""
+    effect = EFFECTS[file.state]
+    if effect is None or (file.state in TERMINAL and file.filing is not Filing.PENDING):
+        return ()
+    return (effect,)
+
+
+def may(file: File, event: type[Event]) -> bool:
+    """Whether the table knows this event in the file's state."""
+    return event in TABLE[file.state]
+
+
+def next_part_state(before: PartState, after: PartState) -> PartState:
+    """Check one step of a part.
+
+    Raises:
+        IllegalTransitionError: the step is not in ``PART_TABLE``.
+    """
+    if after not in PART_TABLE[before]:
+        raise IllegalTransitionError(f"a part cannot go from {before} to {after}")
+    return after
+
+
+def decide(file: File, event: Event, now: Now) -> Decision:
+    """Apply one event to one file.
+
+    Raises:
+        IllegalTransitionError: the table has no such pair; nothing was changed.
+    """
+    try:
+        state = TABLE[file.state][type(event)]
+    except KeyError:
+        raise IllegalTransitionError(
+            f"{type(event).__name__} does not apply to a file that is {file.state}"
+        ) from None
+    due_s = file.due_s if isinstance(event, Recovered) else None
+    after = _apply(replace(file, state=state, updated_s=now.wall_s, due_s=due_s), event, now)
+    abandoned = file.upload is not None and after.upload is None
+    effects = effects_of(after) + ((Effect.CANCEL_UPLOAD,) if abandoned else ())
+    return Decision(
+        file=after,
+        effects=effects,
+        abandon=file.upload if abandoned else None,
+        history=(file.state, file.reason.code) != (after.state, after.reason.code),
+    )
+
+
+def _apply(file: File, event: Event, now: Now) -> File:  # noqa: C901, PLR0911, PLR0912 - one case an event
+    match event:
+        case Sighted(identity=identity, arrival=arrival):
+            return _settle_again(
+                replace(file, identity=identity, arrival=arrival), "settling.seen", now
+            )
+        case Unsettled(identity=identity, reason=why, due_s=due_s):
+            return replace(file, identity=identity, reason=why, due_s=due_s)
+        case Settled(identity=identity):
+            return replace(file, identity=identity, reason=reason("queued.slot"))
+        case Gone():
+            return replace(
+                file, upload=None, reason=reason("cancelled.gone"), finished_s=now.wall_s
+            )
+        case Changed(identity=identity):
+            return _settle_again(
+                replace(file, identity=identity or file.identity, arrival=Arrival.WRITTEN),
+                "settling.changed",
+                now,
+            )
+        case Admitted():
+            return replace(
+                file,
+                reason=reason("uploading.parts"),
+                started_s=now.wall_s if file.started_s is None else file.started_s,
+            )
+        case Assembled(md5=md5):
+            return replace(file, md5=md5, reason=reason("completing.sent"))
+        case Completed(remote_file=remote, result=result):
+            return _to_file_away(
+                replace(file, remote_file=remote, result=result), reason("done.filing"), now
+            )
+        case AlreadyUploaded(remote_file=remote, result=result, md5=md5):
+            return _to_file_away(
+                replace(file, remote_file=remote, result=result, md5=md5),
+                reason("done.already_uploaded"),
+                now,
+            )
+        case Ambiguous(due_s=due_s):
+            return replace(file, reason=reason("uncertain.reply_lost", until_s=due_s), due_s=due_s)
+        case Restarted(detail=detail):
+            return replace(
+                file,
+                upload=None,
+                md5=None,
+                restarts=file.restarts + 1,
+                reason=reason("queued.again", detail=detail),
+            )
+        case Deferred(reason=why, due_s=due_s):
+            return replace(file, reason=why, due_s=due_s, deferrals=file.deferrals + 1)
+        case Held(reason=why, due_s=due_s):
+            return replace(file, reason=why, due_s=due_s)
+        case Refused(reason=why):
+            return _to_file_away(replace(file, upload=None), why, now)
+        case Due():
+            return replace(file, reason=reason("queued.resume" if file.upload else "queued.slot"))
+        case Recovered():
+            return _recover(file, now)
+        case FilingAs(filed_as=filed_as):
+            return replace(file, filed_as=filed_as, due_s=now.wall_s)
+        case FilingFailed(detail=detail, due_s=due_s):
+            code = f"{file.state}.filing_failed"
+            return replace(file, reason=reason(code, until_s=due_s, detail=detail), due_s=due_s)
+        case Filed(place=place):
+            why = file.reason
+            if file.state is FileState.DONE and why.code != "done.already_uploaded":
+                why = reason("done.uploaded", place=place)
+            return replace(file, filing=Filing.FILED, reason=why)
+
+
+def _settle_again(file: File, code: str, now: Now) -> File:
+    """A content that nobody has vouched for yet: what was known of the former one is dropped."""
+    return replace(
+        file,
+        upload=None,
+        md5=None,
+        deferrals=0,
+        restarts=0,
+        started_s=None,
+        reason=reason(code),
+        due_s=now.wall_s,
+    )
+
+
+def _to_file_away(file: File, why: Reason, now: Now) -> File:
+    return replace(file, reason=why, filing=Filing.PENDING, due_s=now.wall_s, finished_s=now.wall_s)
+
+
+def _recover(file: File, now: Now) -> File:
+    """What a restart makes of each state; ``decide`` has set the state itself already."""
+    match file.state:
+        case FileState.QUEUED if file.upload is not None:
+            return replace(file, reason=reason("queued.resume"))
+        case FileState.UNCERTAIN:
+            return replace(file, reason=reason("uncertain.reply_lost"), due_s=now.wall_s)
+        case FileState.SETTLING:
+            return replace(file, due_s=now.wall_s)
+        case FileState.HELD if file.due_s is not None:
+            return replace(file, due_s=now.wall_s)
+        case FileState.DONE | FileState.FAILED if file.filing is Filing.PENDING:
+            return replace(file, due_s=now.wall_s)
+        case _:
+            return file

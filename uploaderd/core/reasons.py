@@ -1,0 +1,57 @@
+"""Every reason code and its sentence; the codes are stable, scripts may match on them."""
+
+from __future__ import annotations
+
+from uploaderd.core.model import Reason
+
+SENTENCES: dict[str, str] = {
+    "settling.seen": "It was just seen; whether anyone still writes it is checked next.",
+    "settling.writer_open": (
+        "A program still has it open for writing; it is taken once that program closes it."
+    ),
+    "settling.quiet": "It was written in place; it is taken once nothing has changed for a while.",
+    "settling.changed": (
+        "It changed after it was taken; it settles again and is then uploaded from the start."
+    ),
+    "queued.slot": "It waits for a free place among the files in flight.",
+    "queued.resume": "It goes on with the parts that are stored as soon as a place is free.",
+    "queued.again": "{detail} It is uploaded again from the start.",
+    "uploading.parts": "Its parts are being sent.",
+    "completing.sent": "All parts are stored; the service is asked to put the file together.",
+    "uncertain.reply_lost": (
+        "The reply to complete was lost; the service is asked again, and its files are searched."
+    ),
+    "deferred.rate_limited": "{detail} It is tried again by itself.",
+    "deferred.network": "{detail} It is tried again by itself.",
+    "deferred.server_error": "{detail} It is tried again by itself.",
+    "deferred.bad_reply": "{detail} It is tried again by itself.",
+    "deferred.spool": "{detail} It is tried again by itself.",
+    "held.auth": "{detail} Correct the key; it goes on by itself after the next probe.",
+    "held.quota": "{detail} Raise the quota or pay; it goes on by itself after the next probe.",
+    "held.endpoint": "{detail} Correct the target's base_url and restart the daemon.",
+    "held.redirect": "{detail} Set the target's base_url to the final address.",
+    "held.unreadable": "{detail} It is tried again when its permissions change.",
+    "held.restarts": (
+        "{detail} It was begun anew {restarts} times without success; look at its history."
+    ),
+    "held.uncertain": (
+        "{detail} Look at the service's files, remove the surplus ones, and drop the file again "
+        "if none is right."
+    ),
+    "failed.empty": "It has no bytes; the service takes no empty file.",
+    "failed.too_large": "It has {size} bytes; the service takes at most {limit}.",
+    "failed.not_regular": "{detail} Only regular files are uploaded.",
+    "failed.purpose_rule": "{detail}",
+    "failed.rejected": "{detail}",
+    "done.filing": "It arrived; its receipt is written and it leaves the spool next.",
+    "done.filing_failed": "It arrived, but cannot be filed: {detail} That is tried again.",
+    "done.uploaded": "It arrived, and its receipt is in {place}.",
+    "done.already_uploaded": "The same content was uploaded before; it is not uploaded again.",
+    "failed.filing_failed": "It failed, and cannot be filed: {detail} That is tried again.",
+    "cancelled.gone": "It was removed from the spool before it was uploaded.",
+}
+
+
+def reason(code: str, *, until_s: float | None = None, **facts: object) -> Reason:
+    """Make the reason for ``code``; a KeyError means a code without a sentence, a bug."""
+    return Reason(code=code, text=SENTENCES[code].format(**facts).strip(), until_s=until_s)
