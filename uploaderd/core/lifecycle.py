@@ -19,6 +19,7 @@ from uploaderd.core.model import (
     Now,
     PartState,
     Reason,
+    UploadState,
 )
 from uploaderd.core.reasons import reason
 
@@ -94,9 +95,13 @@ class AlreadyUploaded:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ambiguous:
-    """``complete`` may have been acted upon, but its outcome is not known."""
+    """``complete`` may have been acted upon, but its outcome is not known.
+
+    ``looks`` counts how often the service's files were searched without finding it.
+    """
 
     due_s: float
+    looks: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,10 +113,14 @@ class Restarted:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Deferred:
-    """A transient cause outlasted the attempts; it is tried again at ``reason.until_s``."""
+    """A transient cause outlasted the attempts; it is tried again at ``due_s``.
+
+    ``deferrals`` counts this one and those right before it.
+    """
 
     reason: Reason
     due_s: float
+    deferrals: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,9 +133,10 @@ class Held:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Refused:
-    """It will never succeed as it is."""
+    """It will never succeed as it is; ``identity`` is what was refused, where it was looked at."""
 
     reason: Reason
+    identity: Identity | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -253,6 +263,13 @@ PART_TABLE: dict[PartState, frozenset[PartState]] = {
 }
 
 
+# Where a session follows the file; the intent of a complete is durable before it leaves.
+UPLOAD_STATES: dict[type[Event], UploadState] = {
+    Assembled: UploadState.COMPLETING,
+    Completed: UploadState.COMPLETED,
+}
+
+
 class Effect(StrEnum):
     """What the engine has to do about a file, now or at its ``due_s``; each may be replayed."""
 
@@ -287,12 +304,14 @@ class Decision:
     Attributes:
         abandon: the local key of a session that nobody will finish; the journal notes the intent
             to cancel it in the same transaction.
+        upload_state: what the session in use becomes, in the same transaction.
         history: whether the change belongs into the file's history.
     """
 
     file: File
     effects: tuple[Effect, ...]
     abandon: str | None = None
+    upload_state: UploadState | None = None
     history: bool = True
 
 
@@ -335,11 +354,13 @@ def decide(file: File, event: Event, now: Now) -> Decision:
     due_s = file.due_s if isinstance(event, Recovered) else None
     after = _apply(replace(file, state=state, updated_s=now.wall_s, due_s=due_s), event, now)
     abandoned = file.upload is not None and after.upload is None
+    upload_state = UPLOAD_STATES.get(type(event))
     effects = effects_of(after) + ((Effect.CANCEL_UPLOAD,) if abandoned else ())
     return Decision(
         file=after,
         effects=effects,
         abandon=file.upload if abandoned else None,
+        upload_state=upload_state,
         history=(file.state, file.reason.code) != (after.state, after.reason.code),
     )
 
@@ -348,19 +369,27 @@ def _apply(file: File, event: Event, now: Now) -> File:  # noqa: C901, PLR0911, 
     match event:
         case Sighted(identity=identity, arrival=arrival):
             return _settle_again(
-                replace(file, identity=identity, arrival=arrival), "settling.seen", now
+                replace(file, identity=identity, arrival=arrival, changed_s=now.wall_s),
+                "settling.seen",
+                now,
             )
         case Unsettled(identity=identity, reason=why, due_s=due_s):
-            return replace(file, identity=identity, reason=why, due_s=due_s)
+            changed_s = file.changed_s if identity == file.identity else now.wall_s
+            return replace(file, identity=identity, reason=why, due_s=due_s, changed_s=changed_s)
         case Settled(identity=identity):
-            return replace(file, identity=identity, reason=reason("queued.slot"))
+            return replace(file, identity=identity, deferrals=0, reason=reason("queued.slot"))
         case Gone():
             return replace(
                 file, upload=None, reason=reason("cancelled.gone"), finished_s=now.wall_s
             )
         case Changed(identity=identity):
             return _settle_again(
-                replace(file, identity=identity or file.identity, arrival=Arrival.WRITTEN),
+                replace(
+                    file,
+                    identity=identity or file.identity,
+                    arrival=Arrival.WRITTEN,
+                    changed_s=now.wall_s,
+                ),
                 "settling.changed",
                 now,
             )
@@ -377,13 +406,18 @@ def _apply(file: File, event: Event, now: Now) -> File:  # noqa: C901, PLR0911, 
                 replace(file, remote_file=remote, result=result), reason("done.filing"), now
             )
         case AlreadyUploaded(remote_file=remote, result=result, md5=md5):
-            return _to_file_away(
-                replace(file, remote_file=remote, result=result, md5=md5),
-                reason("done.already_uploaded"),
-                now,
+            return replace(
+                file,
+                remote_file=remote,
+                result=result,
+                md5=md5,
+                reason=reason("done.already_uploaded"),
+                filing=Filing.FILED,
+                finished_s=now.wall_s,
             )
-        case Ambiguous(due_s=due_s):
-            return replace(file, reason=reason("uncertain.reply_lost", until_s=due_s), due_s=due_s)
+        case Ambiguous(due_s=due_s, looks=looks):
+            why = reason("uncertain.reply_lost", until_s=due_s)
+            return replace(file, reason=why, due_s=due_s, deferrals=looks)
         case Restarted(detail=detail):
             return replace(
                 file,
@@ -392,12 +426,13 @@ def _apply(file: File, event: Event, now: Now) -> File:  # noqa: C901, PLR0911, 
                 restarts=file.restarts + 1,
                 reason=reason("queued.again", detail=detail),
             )
-        case Deferred(reason=why, due_s=due_s):
-            return replace(file, reason=why, due_s=due_s, deferrals=file.deferrals + 1)
+        case Deferred(reason=why, due_s=due_s, deferrals=deferrals):
+            return replace(file, reason=why, due_s=due_s, deferrals=deferrals)
         case Held(reason=why, due_s=due_s):
             return replace(file, reason=why, due_s=due_s)
-        case Refused(reason=why):
-            return _to_file_away(replace(file, upload=None), why, now)
+        case Refused(reason=why, identity=identity):
+            refused = replace(file, upload=None, identity=identity or file.identity)
+            return _to_file_away(refused, why, now)
         case Due():
             return replace(file, reason=reason("queued.resume" if file.upload else "queued.slot"))
         case Recovered():
@@ -405,12 +440,13 @@ def _apply(file: File, event: Event, now: Now) -> File:  # noqa: C901, PLR0911, 
         case FilingAs(filed_as=filed_as):
             return replace(file, filed_as=filed_as, due_s=now.wall_s)
         case FilingFailed(detail=detail, due_s=due_s):
-            code = f"{file.state}.filing_failed"
-            return replace(file, reason=reason(code, until_s=due_s, detail=detail), due_s=due_s)
+            if file.state is FileState.FAILED:
+                return replace(file, due_s=due_s)  # why it failed matters more
+            why = reason("done.filing_failed", until_s=due_s, detail=detail)
+            return replace(file, reason=why, due_s=due_s)
         case Filed(place=place):
-            why = file.reason
-            if file.state is FileState.DONE and why.code != "done.already_uploaded":
-                why = reason("done.uploaded", place=place)
+            done = file.state is FileState.DONE
+            why = reason("done.uploaded", place=place) if done else file.reason
             return replace(file, filing=Filing.FILED, reason=why)
 
 

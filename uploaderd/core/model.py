@@ -37,8 +37,8 @@ UNDRAINED = frozenset(
 class UploadState(StrEnum):
     """Where one of the service's sessions stands, as far as the journal knows.
 
-    ``CREATING`` has no remote id yet; one whose reply never came ends as ``LOST``. ``CANCELLING``
-    is the journalled intent of a cancel that is still to be answered.
+    ``CREATING`` has no remote id yet; one that was refused or never answered ends as ``LOST``.
+    ``CANCELLING`` is the journalled intent of a cancel that is still to be answered.
     """
 
     CREATING = "creating"
@@ -131,14 +131,17 @@ class File:
     Attributes:
         watch: the watch's folder, as configured.
         path: the file's path below the watch, in the file system's own bytes.
+        changed_s: the wall time at which it was last seen to change.
         due_s: the wall time at which the engine must look at it again, or None.
         upload: the local key of the session in use, or None.
-        deferrals: how often in a row it was deferred; sets the next wait.
+        deferrals: how often in a row it was deferred, or looked for at the service while
+            uncertain; sets the next wait.
         restarts: how many sessions were begun anew.
         attempts: requests that left for it.
         result: the service's File object as JSON text, once known.
         filed_as: the path below the watch that it was, or is being, moved to.
         owner: who works on it; several machines may share one journal later.
+        version: counts the transitions; a write that expects another one is refused.
     """
 
     id: str
@@ -152,6 +155,7 @@ class File:
     reason: Reason
     created_s: float
     updated_s: float
+    changed_s: float
     owner: str
     due_s: float | None = None
     upload: str | None = None
@@ -167,6 +171,7 @@ class File:
     finished_s: float | None = None
     filing: Filing = Filing.NONE
     filed_as: bytes | None = None
+    version: int = 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -42,8 +42,10 @@ def auto_part_bytes(
     parts: int = AUTO_PARTS,
     step: int = MIB,
 ) -> int:
-    """Choose a part size in bytes for a file: small enough to lose little when a link breaks,
-    large enough that a file has at most about ``parts`` of them; a multiple of ``step``.
+    """Choose a part size in bytes for a file, a multiple of ``step``.
+
+    It is small enough to lose little when a link breaks, and large enough that a file has at
+    most about ``parts`` of them.
     """
     wanted = -(-size // parts)
     rounded = -(-wanted // step) * step

@@ -14,6 +14,7 @@ SENTENCES: dict[str, str] = {
         "It changed after it was taken; it settles again and is then uploaded from the start."
     ),
     "queued.slot": "It waits for a free place among the files in flight.",
+    "queued.target": "Its target {target} takes nothing for now. {detail}",
     "queued.resume": "It goes on with the parts that are stored as soon as a place is free.",
     "queued.again": "{detail} It is uploaded again from the start.",
     "uploading.parts": "Its parts are being sent.",
@@ -28,6 +29,7 @@ SENTENCES: dict[str, str] = {
     "deferred.spool": "{detail} It is tried again by itself.",
     "held.auth": "{detail} Correct the key; it goes on by itself after the next probe.",
     "held.quota": "{detail} Raise the quota or pay; it goes on by itself after the next probe.",
+    "held.target": "Its target {target} is not configured; configure it and restart the daemon.",
     "held.endpoint": "{detail} Correct the target's base_url and restart the daemon.",
     "held.redirect": "{detail} Set the target's base_url to the final address.",
     "held.unreadable": "{detail} It is tried again when its permissions change.",
@@ -47,7 +49,6 @@ SENTENCES: dict[str, str] = {
     "done.filing_failed": "It arrived, but cannot be filed: {detail} That is tried again.",
     "done.uploaded": "It arrived, and its receipt is in {place}.",
     "done.already_uploaded": "The same content was uploaded before; it is not uploaded again.",
-    "failed.filing_failed": "It failed, and cannot be filed: {detail} That is tried again.",
     "cancelled.gone": "It was removed from the spool before it was uploaded.",
 }
 

@@ -88,7 +88,7 @@ def _time(wall_s: float | None) -> str | None:
 
 
 def escape_path(path: bytes) -> str:
-    """Show a path as text: UTF-8 as it is, any other byte ``NN`` as ``\\udcNN``.
+    r"""Show a path as text: UTF-8 as it is, any other byte ``NN`` as ``\udcNN``.
 
     That is Python's ``surrogateescape`` followed by ``backslashreplace``; nothing is dropped.
     """
@@ -117,8 +117,7 @@ def file_document(
 ) -> Document:
     """FILE of the contract, with ``filed``, ``inode`` and ``dev`` added.
 
-    Args:
-        moving: bytes of parts in flight that left already; they count for the ETA only.
+    ``moving`` are bytes of parts in flight that left already; they count for the ETA only.
     """
     size = file.identity.size
     stored = size if file.state is FileState.DONE else progress.bytes_stored

@@ -46,8 +46,10 @@ def expired(upload: Upload, now: Now) -> bool:
 
 
 def pick(candidates: Iterable[Candidate]) -> str | None:
-    """The file whose session ends first; among equals the one with the fewest parts in flight,
-    then the lowest id, so that the choice never hangs on the order of a set.
+    """The file whose session ends first.
+
+    Among equals it is the one with the fewest parts in flight, then the lowest id, so that the
+    choice never hangs on the order of a set.
     """
     best = min(candidates, key=lambda c: (c.deadline_s, c.in_flight, c.file), default=None)
     return None if best is None else best.file

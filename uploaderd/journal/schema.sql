@@ -20,7 +20,9 @@ CREATE TABLE files (
     reason_until REAL,
     created      REAL NOT NULL,
     updated      REAL NOT NULL,
+    changed      REAL NOT NULL,
     owner        TEXT NOT NULL,          -- who works on it
+    version      INTEGER NOT NULL CHECK (version >= 1),   -- counts the transitions
     due          REAL,                   -- when it must be looked at again
     upload       TEXT REFERENCES uploads (key),
     remote_file  TEXT CHECK (remote_file <> ''),

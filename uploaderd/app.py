@@ -1,0 +1,187 @@
+"""The composition root: the one place that constructs, wires, supervises and drains."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random  # noqa: TID251 - chance is made here and handed in
+import signal
+import socket
+import time
+import uuid
+from contextlib import AbstractContextManager, AsyncExitStack
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from uploaderd import __version__, logs, systemd
+from uploaderd.client import Client, TargetAddress, open_session
+from uploaderd.client import Flavour as ClientFlavour
+from uploaderd.clock import SystemClock
+from uploaderd.control import Control
+from uploaderd.engine.context import Context, Place, Service
+from uploaderd.engine.engine import Engine
+from uploaderd.engine.view import EngineView
+from uploaderd.errors import ConfigError, SpoolError
+from uploaderd.journal import Journal
+from uploaderd.lock import StateLock
+from uploaderd.offload import Threads
+from uploaderd.secrets import Secret, find_key, key_warnings
+from uploaderd.spool.filing import Filing
+from uploaderd.spool.tree import Tree
+from uploaderd.spool.watcher import Watcher
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    import aiohttp
+
+    from uploaderd.config import Config, Target, Watch
+    from uploaderd.seams import Offload
+
+log = logs.get(__name__)
+
+DISK_THREADS = 8
+SPARE_CONNECTIONS = 8  # for create, complete, cancel and list beside the parts
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Seams:
+    """What can be put in place of threads and of the service's client."""
+
+    threads: Callable[[str, int], AbstractContextManager[Offload]] = Threads
+    client: Callable[..., Client] = Client
+
+
+async def run(config: Config, env: Mapping[str, str], seams: Seams | None = None) -> None:
+    """Run the daemon until SIGTERM or SIGINT, then drain.
+
+    Raises:
+        ConfigError: the configuration's surroundings are wrong; nothing was begun.
+        JournalError: the journal cannot be used.
+    """
+    used = {watch.target for watch in config.watches}
+    keys = {t.name: find_key(t, env) for t in config.targets if t.name in used}
+    logs.configure(
+        config.daemon.log_level, config.daemon.log_format, env=env, secrets=keys.values()
+    )
+    for target in config.targets:
+        for warning in key_warnings(target, env) if target.name in used else ():
+            log.warning("key.exposed", target=target.name, text=warning)
+    async with AsyncExitStack() as stack:
+        engine = await _wire(stack, config, keys, seams or Seams())
+        notifier = systemd.notifier(env)
+        view = EngineView(engine, version=__version__)
+        control = Control(view, config.daemon.socket, config.daemon.socket_mode)
+        await control.start()
+        stack.push_async_callback(control.stop)
+        await engine.recover()
+        stop = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, stop.set)
+        work = asyncio.create_task(engine.run())
+        waiting = asyncio.create_task(stop.wait())
+        notifier.ready()
+        log.info("daemon.ready", pid=os.getpid(), version=__version__, socket=config.daemon.socket)
+        await asyncio.wait({work, waiting}, return_when=asyncio.FIRST_COMPLETED)
+        waiting.cancel()
+        notifier.stopping()
+        if not work.done():
+            log.info("daemon.draining", timeout_s=config.daemon.drain_timeout_s)
+            whole = await engine.drain(config.daemon.drain_timeout_s)
+            work.cancel()
+            log.info("daemon.stopped", drained=whole)
+        await asyncio.gather(work, return_exceptions=work.cancelled() or stop.is_set())
+
+
+async def _wire(
+    stack: AsyncExitStack, config: Config, keys: Mapping[str, Secret], seams: Seams
+) -> Engine:
+    """Make everything, in the order in which it is needed; the stack undoes it in reverse."""
+    stack.enter_context(StateLock(config.daemon.state_dir))
+    disk = stack.enter_context(seams.threads("disk", DISK_THREADS))
+    keep = stack.enter_context(seams.threads("journal", 1))
+    journal = Journal(config.daemon.state_dir / "journal.sqlite3")
+    await keep(journal.open)
+    stack.push_async_callback(keep, journal.close)
+    session = open_session(connections=config.transfer.parts_in_flight + SPARE_CONNECTIONS)
+    stack.push_async_callback(session.close)
+    signal.signal(signal.SIGIO, signal.SIG_IGN)  # a broken lease must not end the process
+    places = {}
+    for watch in config.watches:
+        place = _place(watch, disk)
+        stack.callback(place.tree.close)
+        places[place.name] = place
+    chance = random.Random()  # noqa: S311 - jitter, not secrets
+    return Engine(
+        Context(
+            journal=journal,
+            keep=keep,
+            disk=disk,
+            clock=SystemClock(),
+            chance=chance.random,
+            new_id=lambda: uuid.uuid4().hex,
+            day_s=_seconds_of_day,
+            owner=socket.gethostname(),
+            places=places,
+            services={
+                target.name: _service(target, keys[target.name], config, session, seams)
+                for target in config.targets
+                if target.name in keys
+            },
+            transfer=config.transfer,
+            retry=config.retry,
+        )
+    )
+
+
+def _place(watch: Watch, disk: Offload) -> Place:
+    tree = Tree(watch.path)
+    try:
+        tree.open()
+    except SpoolError as error:
+        raise ConfigError(str(error), hint=error.hint) from error
+
+    def report(event: str, facts: dict[str, object]) -> None:
+        log.warning(event, exc=None, watch=watch.path, **facts)
+
+    return Place(
+        name=str(watch.path),
+        settings=watch,
+        tree=tree,
+        watcher=Watcher(
+            tree,
+            ignore=watch.ignore,
+            recursive=watch.recursive,
+            rescan_s=watch.rescan_s,
+            offload=disk,
+            report=report,
+        ),
+        filing=Filing(tree),
+    )
+
+
+def _service(
+    target: Target,
+    key: Secret,
+    config: Config,
+    session: aiohttp.ClientSession,
+    seams: Seams,
+) -> Service:
+    address = TargetAddress(
+        name=target.name,
+        base_url=target.base_url,
+        flavour=ClientFlavour(target.flavour.value),
+        api_version=target.api_version,
+        organization=target.organization,
+        project=target.project,
+        ca_file=target.ca_file,
+    )
+    stall_s = config.transfer.stall_timeout_s
+    client = seams.client(address, key, stall_s=stall_s, session=session)
+    return Service(name=target.name, flavour=target.flavour.value, client=client)
+
+
+def _seconds_of_day(wall_s: float) -> float:
+    local = time.localtime(wall_s)
+    return local.tm_hour * 3600.0 + local.tm_min * 60.0 + local.tm_sec

@@ -1,0 +1,64 @@
+"""One target's gate: open, slowed by the service for a while, or shut until its trouble ends."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class GateState(StrEnum):
+    """What may pass: ``OPEN`` all, ``LIMITED`` nothing until a time, ``SHUT`` but a probe then."""
+
+    OPEN = "ok"
+    LIMITED = "rate_limited"
+    SHUT = "shut"
+    PROBING = "probing"
+
+
+PROBE_S = 60.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Gate:
+    """A target's gate; times are wall seconds.
+
+    Attributes:
+        code: the reason's tail while it is shut: auth, quota, endpoint or redirect.
+        detail: a sentence that says what the service answered.
+    """
+
+    state: GateState = GateState.OPEN
+    code: str = ""
+    detail: str = ""
+    until_s: float | None = None
+
+    def admits(self, now_s: float) -> bool:
+        """Whether files may be taken up and parts may leave."""
+        match self.state:
+            case GateState.OPEN | GateState.PROBING:
+                return True
+            case GateState.LIMITED:
+                return self.until_s is None or now_s >= self.until_s
+            case GateState.SHUT:
+                return False
+
+    def limited(self, until_s: float) -> Gate:
+        """The service asked for a pause: nobody sends before ``until_s``."""
+        if self.state in {GateState.SHUT, GateState.PROBING}:
+            return self
+        latest = max(until_s, self.until_s or until_s)
+        return Gate(state=GateState.LIMITED, until_s=latest)
+
+    def shut(self, code: str, detail: str, now_s: float) -> Gate:
+        """The key or the quota failed: nothing passes until a probe has succeeded."""
+        return Gate(state=GateState.SHUT, code=code, detail=detail, until_s=now_s + PROBE_S)
+
+    def probing(self) -> Gate:
+        """Let one file pass, to see whether the trouble is over."""
+        return Gate(state=GateState.PROBING, code=self.code, detail=self.detail)
+
+    def succeeded(self, now_s: float) -> Gate:
+        """A request was taken: whatever kept the gate shut is over."""
+        if self.state is GateState.LIMITED and not self.admits(now_s):
+            return self
+        return Gate()

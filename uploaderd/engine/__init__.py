@@ -1,0 +1,6 @@
+"""The one interpreter: it makes happen what ``core`` decides, and writes it down first.
+
+Reading order: context (what it works with), engine (the loops), intake and settling (from the
+spool to the queue), transfer, senders and calls (the parts), assembling (complete, and the
+uncertain complete), aftercare (receipt and move), view (what the status socket shows).
+"""

@@ -1,0 +1,75 @@
+"""The receipt and the move out of the spool; each step may be done again after a crash.
+
+The order is: success durable, name chosen and journalled, receipt whole, source moved, filed.
+The receipt claims the name, so the move never finds it taken by another of our files.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from uploaderd import logs
+from uploaderd.core.lifecycle import Filed, FilingAs, FilingFailed
+from uploaderd.core.model import FileState
+from uploaderd.core.reasons import reason
+from uploaderd.core.report import escape_path, receipt_document
+from uploaderd.engine.calls import sentence
+from uploaderd.errors import NameTakenError, SpoolError
+
+if TYPE_CHECKING:
+    from uploaderd.core.model import File
+    from uploaderd.engine.context import Context, Place
+
+log = logs.get(__name__)
+
+AGAIN_S = 15.0
+
+
+async def file_away(ctx: Context, place: Place, file: File) -> None:
+    """Take the after-care of an ended file one step further, or to its end."""
+    try:
+        if file.filed_as is None:
+            await _choose(ctx, place, file)
+            return
+        await _file(ctx, place, file, file.filed_as)
+    except NameTakenError:
+        await _choose(ctx, place, file)
+    except SpoolError as error:
+        log.warning("file.not_filed", id=file.id, path=file.path, text=str(error))
+        due_s = ctx.wall_s + AGAIN_S
+        await ctx.apply(file, FilingFailed(detail=sentence(error), due_s=due_s))
+
+
+async def _choose(ctx: Context, place: Place, file: File) -> None:
+    """Journal the name it goes to before anything is made there."""
+    if file.filed_as is not None:
+        await ctx.disk(place.filing.withdraw_receipt, file.filed_as, owner=file.id)
+    folder = b"done" if file.state is FileState.DONE else b"failed"
+    name = await ctx.disk(place.filing.choose, folder, file.path)
+    await ctx.apply(file, FilingAs(filed_as=name))
+
+
+async def _file(ctx: Context, place: Place, file: File, name: bytes) -> None:
+    shown = escape_path(name)
+    done = file.state is FileState.DONE
+    upload = parts = None
+    if file.upload is not None:
+        upload = await ctx.keep(ctx.journal.upload, file.upload)
+        parts = await ctx.keep(ctx.journal.parts, file.upload)
+    final = replace(file, reason=reason("done.uploaded", place=shown)) if done else file
+    result = None if file.result is None else msgspec.json.decode(file.result)
+    receipt = msgspec.json.format(
+        msgspec.json.encode(receipt_document(final, upload, parts or [], result)), indent=2
+    )
+    await ctx.disk(place.filing.write_receipt, name, receipt + b"\n", owner=file.id)
+    how = place.settings.after_upload if done else "move"
+    if how == "move":
+        moved = await ctx.disk(place.filing.move, file.path, name, file.identity)
+        log.debug("file.moved", id=file.id, how=moved.value)
+    elif how == "delete":
+        moved = await ctx.disk(place.filing.remove, file.path, file.identity)
+        log.debug("file.removed", id=file.id, how=moved.value)
+    await ctx.apply(file, Filed(place=shown))

@@ -1,0 +1,174 @@
+"""``complete``, and what to do when its reply was lost."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from uploaderd import logs
+from uploaderd.core.lifecycle import Ambiguous, Completed, Event, Held
+from uploaderd.core.reasons import reason
+from uploaderd.core.reconcile import Absent, Candidate, Found, Several, judge, next_look_s
+from uploaderd.core.retry import defer_s
+from uploaderd.engine import calls
+from uploaderd.errors import (
+    ChecksumError,
+    ServiceError,
+    TargetBlockedError,
+    TransientError,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from uploaderd.client import RemoteFile
+    from uploaderd.core.model import File, Upload
+    from uploaderd.engine.context import Context, Service
+
+log = logs.get(__name__)
+
+SEARCH_SLACK_S = 5.0  # the service's own clock stamps both; they need not agree to the second
+
+
+async def complete(
+    ctx: Context,
+    service: Service,
+    file: File,
+    upload: Upload,
+    part_ids: Sequence[str],
+    *,
+    asked_before: bool,
+) -> None:
+    """Ask the service to put the file together; the intent is journalled already.
+
+    As soon as an attempt may have been acted upon without a reply, the file is uncertain: from
+    then on ``reconcile`` goes on.
+    """
+    event: Event = Ambiguous(due_s=ctx.wall_s)
+    try:
+        async for attempt in calls.retrying(ctx):
+            with attempt, ctx.wire:
+                try:
+                    remote = await _ask(ctx, service, file, upload, part_ids)
+                except TransientError as error:
+                    if error.acted:
+                        raise _LostReplyError from error
+                    raise
+                await ctx.apply(file, _arrived(remote))
+                return
+    except _LostReplyError:
+        pass
+    except ServiceError as error:
+        # An attempt of an earlier run may be why it is refused: then that is to be found out.
+        if not asked_before or isinstance(error, TransientError | TargetBlockedError):
+            event = calls.next_step(ctx, file, error, deferrals=file.deferrals + 1)
+    await ctx.apply(file, event)
+
+
+class _LostReplyError(Exception):
+    """Ends the attempts: the same complete again is reconcile's to send."""
+
+
+async def reconcile(ctx: Context, service: Service, file: File) -> None:
+    """Find out what became of a complete without a reply; one look, then wait.
+
+    The same complete again may answer. If the service refuses it, its list of files tells: one
+    match is adopted, none after a while begins anew, several wait for a person.
+    """
+    upload = await ctx.keep(ctx.journal.upload, file.upload or "")
+    if upload is None or upload.remote_id is None:
+        await ctx.apply(file, calls.begin_anew(file, "Its session is not in the journal."))
+        return
+    parts = await ctx.keep(ctx.journal.parts, upload.key)
+    try:
+        remote = await _ask(ctx, service, file, upload, [p.part_id or "" for p in parts])
+    except (TransientError, TargetBlockedError) as error:
+        await ctx.apply(file, _later(ctx, file, error))
+        return
+    except ChecksumError as error:
+        await ctx.apply(file, calls.begin_anew(file, calls.sentence(error)))
+        return
+    except ServiceError as error:
+        log.info("complete.refused", id=file.id, text=str(error))
+        event = await _search(ctx, service, file, upload)
+        await ctx.apply(file, event)
+    else:
+        await ctx.apply(file, _arrived(remote))
+
+
+async def _ask(
+    ctx: Context, service: Service, file: File, upload: Upload, part_ids: Sequence[str]
+) -> RemoteFile:
+    request_id = ctx.new_id()
+    await ctx.keep(
+        ctx.journal.request, request_id, file.id, "complete", ctx.wall_s, upload=upload.key
+    )
+    try:
+        remote = await service.client.complete(
+            upload.remote_id or "", part_ids, file.md5 or "", request_id=request_id
+        )
+    except ServiceError as error:
+        calls.note(ctx, service, error)
+        await ctx.keep(ctx.journal.answered, request_id, calls.outcome(error))
+        raise
+    calls.taken(ctx, service)
+    return remote
+
+
+async def _search(ctx: Context, service: Service, file: File, upload: Upload) -> Event:
+    """Search the service's files for the one that a lost complete may have made."""
+    request_id = ctx.new_id()
+    await ctx.keep(ctx.journal.request, request_id, file.id, "list", ctx.wall_s, upload=upload.key)
+    since_s = upload.server_created_s
+    try:
+        listed = await service.client.list_files(
+            upload.purpose,
+            created_after=None if since_s is None else since_s - SEARCH_SLACK_S,
+            request_id=request_id,
+        )
+    except ServiceError as error:
+        calls.note(ctx, service, error)
+        await ctx.keep(ctx.journal.answered, request_id, calls.outcome(error))
+        return _later(ctx, file, error)
+    await ctx.keep(ctx.journal.answered, request_id, "ok")
+    known = await ctx.keep(ctx.journal.known_remote, service.name, upload.filename)
+    found = judge(
+        [
+            Candidate(
+                id=remote.id,
+                filename=remote.filename,
+                bytes=remote.bytes,
+                created_at=remote.created_at,
+                purpose=remote.purpose,
+            )
+            for remote in listed
+        ],
+        filename=upload.filename,
+        size=upload.size,
+        purpose=upload.purpose,
+        created_from_s=since_s,
+        known=known,
+    )
+    match found:
+        case Found(id=file_id):
+            return _arrived(next(remote for remote in listed if remote.id == file_id))
+        case Several(ids=ids):
+            detail = f"The service holds {len(ids)} files that this one may be: {', '.join(ids)}."
+            return Held(reason=reason("held.uncertain", detail=detail))
+        case Absent():
+            wait_s = next_look_s(file.deferrals)
+            if wait_s is None:
+                return calls.begin_anew(file, "The service does not hold the completed file.")
+            return Ambiguous(due_s=ctx.wall_s + wait_s, looks=file.deferrals + 1)
+
+
+def _later(ctx: Context, file: File, error: ServiceError) -> Event:
+    asked_s = error.retry_after_s if isinstance(error, TransientError) else None
+    wait_s = defer_s(1, ctx.chance(), defer_max_s=ctx.retry.defer_max_s, retry_after_s=asked_s)
+    return Ambiguous(due_s=ctx.wall_s + wait_s, looks=file.deferrals)
+
+
+def _arrived(remote: RemoteFile) -> Completed:
+    result = msgspec.json.encode(remote.document).decode("utf-8")
+    return Completed(remote_file=remote.id, result=result)

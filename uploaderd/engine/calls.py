@@ -1,0 +1,153 @@
+"""One request and its attempts: each is journalled before it leaves, and so is its outcome."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, stop_after_attempt
+
+from uploaderd import logs
+from uploaderd.core.lifecycle import Admitted, Deferred, Event, Held, Refused, Restarted
+from uploaderd.core.reasons import SENTENCES, reason
+from uploaderd.core.retry import backoff_s, defer_s
+from uploaderd.errors import (
+    ChecksumError,
+    RejectedError,
+    ServiceError,
+    SessionLostError,
+    TargetBlockedError,
+    TransientError,
+)
+
+if TYPE_CHECKING:
+    from uploaderd.core.model import File
+    from uploaderd.engine.context import Context, Service
+
+log = logs.get(__name__)
+
+MAX_RESTARTS = 5
+
+
+def retrying(ctx: Context) -> AsyncRetrying:
+    """The attempts of one request, in a row.
+
+    A Retry-After longer than ``retry.max_wait`` ends them early: the file is deferred for so
+    long instead, and its place goes to another.
+    """
+
+    def wait(state: RetryCallState) -> float:
+        return backoff_s(
+            state.attempt_number - 1,
+            ctx.chance(),
+            max_wait_s=ctx.retry.max_wait_s,
+            retry_after_s=_asked(state),
+        )
+
+    def stop(state: RetryCallState) -> bool:
+        asked_s = _asked(state)
+        too_long = asked_s is not None and asked_s > ctx.retry.max_wait_s
+        return too_long or stop_after_attempt(ctx.retry.attempts)(state)
+
+    return AsyncRetrying(
+        stop=stop,
+        wait=wait,
+        retry=retry_if_exception_type(TransientError),
+        reraise=True,
+        sleep=asyncio.sleep,
+    )
+
+
+def _asked(state: RetryCallState) -> float | None:
+    error = state.outcome.exception() if state.outcome is not None else None
+    return error.retry_after_s if isinstance(error, TransientError) else None
+
+
+def note(ctx: Context, service: Service, error: ServiceError) -> None:
+    """Let the target's gate learn from an answer."""
+    now_s = ctx.wall_s
+    if isinstance(error, TargetBlockedError):
+        if service.gate.admits(now_s):
+            log.error("target.shut", target=service.name, code=error.code, text=str(error))
+        service.gate = service.gate.shut(error.code, str(error), now_s)
+    elif isinstance(error, TransientError):
+        if error.code == "rate_limited" and error.retry_after_s:
+            service.gate = service.gate.limited(now_s + error.retry_after_s)
+    elif error.status is not None:
+        taken(ctx, service)
+
+
+def taken(ctx: Context, service: Service) -> None:
+    """Let the gate learn that the target answers; what it kept waiting goes on."""
+    before = service.gate
+    service.gate = before.succeeded(ctx.wall_s)
+    if before.code and not service.gate.code:
+        log.info("target.open", target=service.name)
+        ctx.wakes.admission.set()
+
+
+def outcome(error: ServiceError) -> str:
+    """One word for the journal's list of requests."""
+    status = "no reply" if error.status is None else str(error.status)
+    return f"{status} {error.code} {error.request_id}".strip()
+
+
+def next_step(ctx: Context, file: File, error: ServiceError, *, deferrals: int) -> Event:
+    """What an error, after its attempts, means for the file.
+
+    Args:
+        ctx: the engine's context.
+        file: the file whose request failed.
+        error: the last attempt's error.
+        deferrals: how many deferrals in a row this would make.
+    """
+    detail = sentence(error)
+    match error:
+        case TransientError():
+            wait_s = defer_s(
+                deferrals - 1,
+                ctx.chance(),
+                defer_max_s=ctx.retry.defer_max_s,
+                retry_after_s=error.retry_after_s,
+            )
+            due_s = ctx.wall_s + wait_s
+            code = f"deferred.{error.code}"
+            if code not in SENTENCES:
+                code = "deferred.server_error"
+            return Deferred(
+                reason=reason(code, until_s=due_s, detail=detail), due_s=due_s, deferrals=deferrals
+            )
+        case TargetBlockedError():
+            code = f"held.{error.code}" if f"held.{error.code}" in SENTENCES else "held.auth"
+            return Held(reason=reason(code, detail=detail))
+        case SessionLostError() | ChecksumError():
+            return begin_anew(file, detail)
+        case RejectedError():
+            return Refused(reason=reason("failed.rejected", detail=detail))
+        case _:
+            return Refused(reason=reason("failed.rejected", detail=detail))
+
+
+def begin_anew(file: File, detail: str) -> Event:
+    """A new session, unless too many were begun already."""
+    if file.restarts >= MAX_RESTARTS:
+        why = reason("held.restarts", detail=detail, restarts=file.restarts)
+        return Held(reason=why)
+    return Restarted(detail=detail)
+
+
+def sentence(error: Exception) -> str:
+    """An error as a sentence of its own."""
+    text = str(error).strip()
+    return text if text.endswith((".", "!", "?")) else f"{text}."
+
+
+async def admit(ctx: Context, file: File) -> File:
+    """Give a queued file its place."""
+    return await ctx.apply(file, Admitted())
+
+
+async def hold_without_target(ctx: Context, file: File) -> None:
+    """Hold a file whose target is no longer configured."""
+    admitted = await admit(ctx, file)
+    await ctx.apply(admitted, Held(reason=reason("held.target", target=file.target)))

@@ -1,0 +1,182 @@
+"""What every part of the engine works with; ``app`` makes it, once."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from uploaderd import logs
+from uploaderd.core.gate import Gate
+from uploaderd.core.lifecycle import Effect, decide
+from uploaderd.core.meter import Meter
+from uploaderd.core.pace import Pace
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from uploaderd.client import Client
+    from uploaderd.config import Retry, Transfer, Watch
+    from uploaderd.core.lifecycle import Event
+    from uploaderd.core.model import File
+    from uploaderd.journal import Journal
+    from uploaderd.seams import Clock, Offload
+    from uploaderd.spool.filing import Filing
+    from uploaderd.spool.tree import Tree
+    from uploaderd.spool.watcher import Watcher
+
+log = logs.get(__name__)
+
+
+@dataclass(slots=True, kw_only=True)
+class Place:
+    """One watched folder and the adapters that reach into it."""
+
+    name: str
+    settings: Watch
+    tree: Tree
+    watcher: Watcher
+    filing: Filing
+
+
+@dataclass(slots=True, kw_only=True)
+class Service:
+    """One target: its client and its gate."""
+
+    name: str
+    flavour: str
+    client: Client
+    gate: Gate = field(default_factory=Gate)
+
+
+@dataclass(slots=True, kw_only=True)
+class Wakes:
+    """What each loop waits for besides its timer."""
+
+    due: asyncio.Event = field(default_factory=asyncio.Event)
+    admission: asyncio.Event = field(default_factory=asyncio.Event)
+    cancels: asyncio.Event = field(default_factory=asyncio.Event)
+
+
+class Wire:
+    """Counts what has left or is about to, until its outcome is journalled.
+
+    ``idle`` is set while there is nothing: then the process can end without an unknown outcome.
+    """
+
+    def __init__(self) -> None:
+        self._count = 0
+        self.idle = asyncio.Event()
+        self.idle.set()
+
+    def __enter__(self) -> None:
+        """Something is about to leave."""
+        self._count += 1
+        self.idle.clear()
+
+    def __exit__(self, *_: object) -> None:
+        """Its outcome is journalled."""
+        self._count -= 1
+        if self._count == 0:
+            self.idle.set()
+
+
+@dataclass(slots=True, kw_only=True)
+class Context:
+    """The seams, the adapters and the settings.
+
+    Attributes:
+        keep: runs a journal method on the journal's own thread.
+        disk: runs a blocking call on one of the disk threads.
+        chance: a number in [0, 1) for jitter.
+        new_id: an id that no other machine makes either.
+        day_s: seconds since local midnight at a wall time, for the bandwidth timetable.
+        trouble: what is wrong with the daemon's surroundings now, by subject.
+    """
+
+    journal: Journal
+    keep: Offload
+    disk: Offload
+    clock: Clock
+    chance: Callable[[], float]
+    new_id: Callable[[], str]
+    day_s: Callable[[float], float]
+    owner: str
+    places: dict[str, Place]
+    services: dict[str, Service]
+    transfer: Transfer
+    retry: Retry
+    wakes: Wakes = field(default_factory=Wakes)
+    meter: Meter = field(default_factory=Meter)
+    bucket: Pace = field(default_factory=Pace)
+    wire: Wire = field(default_factory=Wire)
+    trouble: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def wall_s(self) -> float:
+        """The wall time now."""
+        return self.clock.now().wall_s
+
+    async def apply(self, file: File, event: Event) -> File:
+        """Decide, journal, and wake whoever performs the effects; return the file as journalled.
+
+        Raises:
+            IllegalTransitionError: the table has no such pair.
+            StaleError: the file went on meanwhile; read it again.
+            JournalError: the journal refused; nothing changed.
+        """
+        decision = decide(file, event, self.clock.now())
+        name = type(event).__name__.lower()
+        after = await self.keep(self.journal.record, file, decision, name)
+        self.announce(file, after)
+        self.perform(decision.effects)
+        return after
+
+    def announce(self, before: File | None, after: File) -> None:
+        """Log a change of state; what only moved a timer stays silent."""
+        if before is not None and (before.state, before.reason.code) == (
+            after.state,
+            after.reason.code,
+        ):
+            return
+        say = log.warning if after.state in {"held", "failed", "uncertain"} else log.info
+        say(
+            f"file.{after.state.value}",
+            id=after.id,
+            path=after.path,
+            reason=after.reason.code,
+            text=after.reason.text,
+        )
+
+    def perform(self, effects: tuple[Effect, ...]) -> None:
+        """Wake the loop that each effect belongs to."""
+        for effect in effects:
+            match effect:
+                case Effect.LOOK | Effect.WAKE | Effect.RECONCILE | Effect.FILE_AWAY:
+                    self.wakes.due.set()
+                case Effect.ADMIT:
+                    self.wakes.admission.set()
+                case Effect.CANCEL_UPLOAD:
+                    self.wakes.cancels.set()
+                case Effect.TRANSMIT | Effect.COMPLETE:
+                    pass  # the transfer that asked goes on by itself
+
+    def pace(self, rate_bps: int | None) -> Callable[[int], Awaitable[None]]:
+        """A wait for each step of a part, so that all senders together keep the bandwidth."""
+
+        async def wait(count: int) -> None:
+            delay_s = self.bucket.reserve(count, rate_bps, self.clock.now().boot_s)
+            if delay_s > 0:
+                await asyncio.sleep(delay_s)
+
+        return wait
+
+
+async def wait_for(wake: asyncio.Event, timeout_s: float | None) -> None:
+    """Wait until ``wake`` is set or the time is over, and clear it."""
+    try:
+        async with asyncio.timeout(timeout_s):
+            await wake.wait()
+    except TimeoutError:
+        pass
+    wake.clear()

@@ -1,0 +1,329 @@
+"""The loops: what is due, who gets a place, what is abandoned; level-triggered by the journal.
+
+A file's state and due time say all there is to do about it, so a restart needs no memory but
+the journal, and an effect that was interrupted is simply found again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from uploaderd import logs
+from uploaderd.core.gate import Gate, GateState
+from uploaderd.core.lifecycle import Due, Effect, Recovered, effects_of
+from uploaderd.core.model import Arrival, FileState, UploadState
+from uploaderd.core.schedule import remaining_s
+from uploaderd.engine import calls
+from uploaderd.engine.aftercare import file_away
+from uploaderd.engine.assembling import reconcile
+from uploaderd.engine.context import wait_for
+from uploaderd.engine.intake import Intake
+from uploaderd.engine.senders import Senders
+from uploaderd.engine.settling import look
+from uploaderd.engine.transfer import Transfer
+from uploaderd.errors import JournalError, ServiceError, TargetBlockedError, TransientError
+from uploaderd.journal import StaleError
+from uploaderd.spool.watcher import Sighting
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from uploaderd.core.model import File, Upload
+    from uploaderd.engine.context import Context, Place, Service
+
+log = logs.get(__name__)
+
+HANDLERS = 16  # files looked at, filed or reconciled at the same time
+TICK_S = 5.0  # the longest sleep of a loop: what no event tells is noticed by then
+BENCH_S = 5.0  # how long a file rests whose handling met the unexpected
+CANCEL_AGAIN_S = 30.0
+TARGET_TROUBLE = ("held.auth", "held.quota", "held.endpoint", "held.redirect")
+
+
+class Engine:
+    """Interprets the effects of every file; ``run`` ends by being cancelled."""
+
+    def __init__(self, ctx: Context) -> None:
+        self.ctx = ctx
+        self.senders = Senders(ctx.clock, ctx.transfer.parts_in_flight)
+        self.transfers: dict[str, Transfer] = {}
+        self.draining = False
+        self._intakes = {name: Intake(ctx, place) for name, place in ctx.places.items()}
+        self._handled: set[str] = set()
+        self._benched: dict[str, float] = {}
+        self._stranded: set[str] = set()
+        self._later: dict[str, float] = {}
+        self._group: asyncio.TaskGroup
+
+    async def recover(self) -> None:
+        """Take over what a stopped daemon left; doing it twice changes nothing more."""
+        ctx = self.ctx
+        await ctx.keep(ctx.journal.watch, list(ctx.places))
+        await ctx.keep(ctx.journal.recover, ctx.wall_s + ctx.retry.defer_max_s)
+        for file in await ctx.keep(ctx.journal.interrupted):
+            await ctx.apply(file, Recovered())
+
+    async def run(self) -> None:
+        """Work until cancelled; call ``recover`` first."""
+        async with asyncio.TaskGroup() as group:
+            self._group = group
+            for place in self.ctx.places.values():
+                group.create_task(self._watch(place))
+                group.create_task(self._sweep(place))
+            group.create_task(self._loop(self.ctx.wakes.due, self._due))
+            group.create_task(self._loop(self.ctx.wakes.admission, self._admit))
+            group.create_task(self._loop(self.ctx.wakes.cancels, self._cancel))
+
+    async def drain(self, timeout_s: float) -> bool:
+        """Begin nothing new and wait until no reply is outstanding; False if time ran out."""
+        self.draining = True
+        self.senders.stopped = True
+        try:
+            async with asyncio.timeout(timeout_s):
+                await self.ctx.wire.idle.wait()
+        except TimeoutError:
+            return False
+        return True
+
+    # The loops
+
+    async def _loop(self, wake: asyncio.Event, step: Callable[[], Awaitable[float]]) -> None:
+        """Do a step, then wait for its event or its time; a journal in trouble only delays."""
+        while True:
+            try:
+                pause_s = await step()
+                self._recovered("journal")
+            except StaleError:
+                pause_s = 0.0
+            except JournalError as error:
+                self._trouble("journal", error)
+                pause_s = BENCH_S
+                wake.clear()
+            await wait_for(wake, pause_s)
+
+    async def _watch(self, place: Place) -> None:
+        intake = self._intakes[place.name]
+        async for batch in place.watcher.sightings():
+            if self.draining:
+                return
+            try:
+                for file in await intake.take(batch):
+                    await self._touched(file)
+            except (JournalError, StaleError) as error:
+                self._trouble("journal", error)  # the next scan sees it again
+
+    async def _touched(self, file: File) -> None:
+        transfer = self.transfers.get(file.id)
+        if transfer is not None:
+            await transfer.check_source()
+
+    async def _sweep(self, place: Place) -> None:
+        """Look now and then at files that wait long: a removal may have sent no event."""
+        while True:
+            await asyncio.sleep(place.settings.rescan_s)
+            try:
+                rows = await self.ctx.keep(self.ctx.journal.waiting_in, place.name, 200)
+                await self._see(place, [row.path for row in rows])
+            except (JournalError, StaleError) as error:
+                self._trouble("journal", error)
+
+    async def _see(self, place: Place, paths: list[bytes]) -> None:
+        sightings = [Sighting(path=path, arrival=Arrival.FOUND, seen=None) for path in paths]
+        await self._intakes[place.name].take(sightings)
+
+    async def _due(self) -> float:
+        """Start a handler for each file whose time has come; return when to look again."""
+        ctx = self.ctx
+        if self.draining:
+            return TICK_S
+        await self._revive()
+        self.senders.pump()
+        now_s = ctx.wall_s
+        self._benched = {k: until for k, until in self._benched.items() if until > now_s}
+        passed = self._handled | self._benched.keys()
+        for file in await ctx.keep(ctx.journal.due, now_s, HANDLERS + len(passed)):
+            if len(self._handled) >= HANDLERS:
+                return TICK_S  # a handler that ends wakes this loop
+            if file.id not in passed:
+                self._handled.add(file.id)
+                self._group.create_task(self._handle(file))
+        next_s = await ctx.keep(ctx.journal.next_due_s, now_s)
+        benched_s = min(self._benched.values(), default=None)
+        times = [t for t in (next_s, benched_s) if t is not None]
+        return min(max(min(times, default=now_s + TICK_S) - ctx.wall_s, 0.0), TICK_S)
+
+    async def _handle(self, file: File) -> None:
+        place = self.ctx.places[file.watch]
+        try:
+            for effect in effects_of(file):
+                match effect:
+                    case Effect.LOOK:
+                        await look(self.ctx, place, file)
+                    case Effect.WAKE:
+                        await self.ctx.apply(file, Due())
+                    case Effect.RECONCILE:
+                        await self._reconcile(file)
+                    case Effect.FILE_AWAY:
+                        await file_away(self.ctx, place, file)
+                        await self._see(place, [file.path])
+                    case _:
+                        pass
+        except StaleError:
+            pass
+        except Exception as error:  # noqa: BLE001 - one bad file must not sink the batch
+            self._bench(file, error)
+        finally:
+            self._handled.discard(file.id)
+            self.ctx.wakes.due.set()
+
+    async def _reconcile(self, file: File) -> None:
+        service = self.ctx.services.get(file.target)
+        if service is None or service.gate.state is GateState.SHUT:
+            self._benched[file.id] = self.ctx.wall_s + TICK_S
+            return
+        with self.ctx.wire:
+            await reconcile(self.ctx, service, file)
+
+    async def _revive(self) -> None:
+        """Files whose transfer broke off are taken up again as after a restart."""
+        for file_id in sorted(self._stranded):
+            file = await self.ctx.keep(self.ctx.journal.file, file_id)
+            if file is not None and file.state in {FileState.UPLOADING, FileState.COMPLETING}:
+                await self.ctx.apply(file, Recovered())
+            self._stranded.discard(file_id)
+
+    async def _admit(self) -> float:
+        """Give free places to queued files; return when to look again."""
+        ctx = self.ctx
+        if self.draining:
+            return TICK_S
+        for service in ctx.services.values():
+            await self._tend_gate(service)
+        now_s = ctx.wall_s
+        shut = [s.name for s in ctx.services.values() if not s.gate.admits(now_s)]
+        passed = self.transfers.keys() | {k for k, t in self._benched.items() if t > now_s}
+        limit = ctx.transfer.files_in_flight + len(passed)
+        for file in await ctx.keep(ctx.journal.queued, limit, shut):
+            if len(self.transfers) >= ctx.transfer.files_in_flight:
+                break
+            if file.id not in passed:
+                await self._take_up(file)
+        return TICK_S if not shut else 1.0
+
+    async def _take_up(self, file: File) -> None:
+        ctx = self.ctx
+        service = ctx.services.get(file.target)
+        if service is None:
+            await self._retarget(file)
+            return
+        if service.gate.state is GateState.PROBING and self._busy(service):
+            return
+        try:
+            admitted = await calls.admit(ctx, file)
+        except StaleError:
+            return
+        transfer = Transfer(ctx, ctx.places[file.watch], service, self.senders, admitted)
+        self.transfers[file.id] = transfer
+        self._group.create_task(self._carry(transfer))
+
+    async def _retarget(self, file: File) -> None:
+        log.warning("file.no_target", id=file.id, target=file.target)
+        await calls.hold_without_target(self.ctx, file)
+
+    def _busy(self, service: Service) -> bool:
+        return any(t.file.target == service.name for t in self.transfers.values())
+
+    async def _tend_gate(self, service: Service) -> None:
+        """Probe a shut target when its time has come; free what an open one held."""
+        ctx, gate = self.ctx, service.gate
+        if gate.state is GateState.SHUT and (gate.until_s or 0.0) <= ctx.wall_s:
+            service.gate = gate = gate.probing()
+        held = await ctx.keep(ctx.journal.held_by, service.name, TARGET_TROUBLE, 100)
+        if gate.state is GateState.SHUT or not held:
+            if gate.state is GateState.PROBING and not self._busy(service):
+                queued = await ctx.keep(ctx.journal.queued, 1)
+                service.gate = gate if queued else Gate()
+            return
+        if gate.state is GateState.PROBING:
+            held = [] if self._busy(service) else held[:1]
+        for file in held:
+            await ctx.apply(file, Due())
+
+    async def _carry(self, transfer: Transfer) -> None:
+        try:
+            await transfer.run()
+        except StaleError:
+            pass
+        except Exception as error:  # noqa: BLE001 - one bad file must not sink the batch
+            self._bench(transfer.file, error)
+        finally:
+            del self.transfers[transfer.file.id]
+            self._stranded.add(transfer.file.id)
+            self.ctx.wakes.due.set()
+            self.ctx.wakes.admission.set()
+
+    # Abandoned sessions
+
+    async def _cancel(self) -> float:
+        """Cancel what was abandoned; return when to look again."""
+        ctx = self.ctx
+        if self.draining:
+            return TICK_S
+        now_s = ctx.wall_s
+        for upload in await ctx.keep(ctx.journal.cancelling, 100):
+            if self._later.get(upload.key, 0.0) > now_s:
+                continue
+            self._later.pop(upload.key, None)
+            await self._cancel_one(upload)
+        return TICK_S
+
+    async def _cancel_one(self, upload: Upload) -> None:
+        ctx = self.ctx
+        service = ctx.services.get(upload.target)
+        request_id = ctx.new_id()
+        over = remaining_s(upload, ctx.clock.now()) <= 0
+        if over:
+            await ctx.keep(ctx.journal.upload_ended, upload, UploadState.EXPIRED, request_id)
+            return
+        if service is None or not service.gate.admits(ctx.wall_s):
+            self._later[upload.key] = ctx.wall_s + CANCEL_AGAIN_S
+            return
+        with ctx.wire:
+            await ctx.keep(
+                ctx.journal.request,
+                request_id,
+                upload.file,
+                "cancel",
+                ctx.wall_s,
+                upload=upload.key,
+            )
+            try:
+                await service.client.cancel(upload.remote_id or "", request_id=request_id)
+            except (TransientError, TargetBlockedError) as error:
+                calls.note(ctx, service, error)
+                await ctx.keep(ctx.journal.answered, request_id, calls.outcome(error))
+                self._later[upload.key] = ctx.wall_s + CANCEL_AGAIN_S
+            except ServiceError as error:  # it is not pending: there is nothing left to cancel
+                log.debug("upload.not_cancelled", upload=upload.remote_id, text=str(error))
+                await ctx.keep(ctx.journal.upload_ended, upload, UploadState.EXPIRED, request_id)
+            else:
+                await ctx.keep(ctx.journal.upload_ended, upload, UploadState.CANCELLED, request_id)
+
+    # Trouble
+
+    def _bench(self, file: File, error: Exception) -> None:
+        self._benched[file.id] = self.ctx.wall_s + BENCH_S
+        if isinstance(error, JournalError):
+            self._trouble("journal", error)
+        else:
+            log.error("file.trouble", id=file.id, path=file.path, exc=error)
+
+    def _trouble(self, subject: str, error: Exception) -> None:
+        if self.ctx.trouble.get(subject) != str(error):
+            log.error("daemon.trouble", subject=subject, text=str(error))
+        self.ctx.trouble[subject] = str(error)
+
+    def _recovered(self, subject: str) -> None:
+        if self.ctx.trouble.pop(subject, None) is not None:
+            log.info("daemon.well", subject=subject)

@@ -1,0 +1,125 @@
+"""From the spool's sightings to rows: one row for each file, events only wake it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from uploaderd import logs
+from uploaderd.core.fitness import purpose_of
+from uploaderd.core.lifecycle import Decision, Gone, Sighted, decide
+from uploaderd.core.model import TERMINAL, Arrival, File, FileState, Filing, Identity, Now
+from uploaderd.core.reasons import reason
+from uploaderd.errors import GoneError, SpoolError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from uploaderd.engine.context import Context, Place
+    from uploaderd.spool.watcher import Sighting
+
+log = logs.get(__name__)
+
+WAKING = frozenset({FileState.SETTLING, FileState.QUEUED, FileState.DEFERRED, FileState.HELD})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Seen:
+    """What stands at a path now: an identity, or nothing."""
+
+    identity: Identity | None
+    arrival: Arrival
+
+
+class Intake:
+    """Journals what one watch sees, a batch a transaction."""
+
+    def __init__(self, ctx: Context, place: Place) -> None:
+        self._ctx = ctx
+        self._place = place
+
+    async def take(self, sightings: Iterable[Sighting]) -> list[File]:
+        """Journal a batch; return the files in flight or ended that something happened to."""
+        ctx = self._ctx
+        seen = await ctx.disk(self._look, list(sightings))
+        if not seen:
+            return []
+        now = ctx.clock.now()
+        touched: list[File] = []
+
+        def judge(existing: File | None, path: bytes) -> File | tuple[File, Decision] | None:
+            if existing is not None and existing.state not in WAKING | TERMINAL:
+                touched.append(existing)
+                return None
+            return self._judge(existing, path, seen[path], now)
+
+        taken = await ctx.keep(ctx.journal.intake, self._place.name, list(seen), judge)
+        for file in taken:
+            ctx.announce(None, file)
+        if taken:
+            ctx.wakes.due.set()
+        return touched
+
+    def _look(self, sightings: list[Sighting]) -> dict[bytes, Seen]:
+        """Ask the file system where a sighting could not say; the last one of a path counts."""
+        seen: dict[bytes, Seen] = {}
+        for sighting in sightings:
+            identity = sighting.seen
+            if identity is None:
+                try:
+                    identity = self._place.tree.identify(sighting.path)
+                except GoneError:
+                    pass
+                except SpoolError as error:
+                    log.debug("spool.not_seen", path=sighting.path, text=str(error))
+                    continue
+            arrival = sighting.arrival
+            before = seen.get(sighting.path)
+            if arrival is Arrival.FOUND and before is not None and before.identity == identity:
+                arrival = before.arrival
+            seen[sighting.path] = Seen(identity=identity, arrival=arrival)
+        return seen
+
+    def _judge(
+        self, existing: File | None, path: bytes, seen: Seen, now: Now
+    ) -> File | tuple[File, Decision] | None:
+        if existing is None or existing.state in TERMINAL:
+            return self._judge_new(existing, path, seen, now)
+        if seen.identity is None:
+            return existing, decide(existing, Gone(), now)
+        changed = seen.identity != existing.identity
+        if existing.reason.code == "held.operator":
+            return None
+        written = seen.arrival is not Arrival.FOUND and existing.state is FileState.SETTLING
+        if not changed and not written:
+            return None
+        arrival = Arrival.WRITTEN if seen.arrival is Arrival.FOUND else seen.arrival
+        return existing, decide(existing, Sighted(identity=seen.identity, arrival=arrival), now)
+
+    def _judge_new(self, ended: File | None, path: bytes, seen: Seen, now: Now) -> File | None:
+        """A path without a file at work: a new file, unless it is the one that just ended."""
+        if seen.identity is None:
+            return None
+        if ended is not None:
+            if ended.filing is Filing.PENDING:
+                return None  # looked at again once that one has left the spool
+            kept = self._place.settings.after_upload == "keep"
+            if ended.state is FileState.DONE and kept and seen.identity == ended.identity:
+                return None
+        settings = self._place.settings
+        return File(
+            id=self._ctx.new_id(),
+            watch=self._place.name,
+            path=path,
+            identity=seen.identity,
+            arrival=seen.arrival,
+            target=settings.target,
+            purpose=purpose_of(path, settings.purpose, by_folder=settings.purpose_by_folder),
+            state=FileState.SETTLING,
+            reason=reason("settling.seen"),
+            created_s=now.wall_s,
+            updated_s=now.wall_s,
+            changed_s=now.wall_s,
+            owner=self._ctx.owner,
+            due_s=now.wall_s,
+        )

@@ -1,0 +1,287 @@
+"""Sending the parts of one session, with the ordered pass beside them."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from uploaderd import logs
+from uploaderd.core.board import Board, Finding
+from uploaderd.core.lifecycle import Changed, Event
+from uploaderd.core.meter import Meter
+from uploaderd.core.plan import MIB, Range, ranges
+from uploaderd.core.schedule import Candidate, expired, remaining_s
+from uploaderd.engine import calls
+from uploaderd.engine.settling import event_of
+from uploaderd.errors import (
+    ChangedError,
+    ServiceError,
+    SpoolError,
+    TransientError,
+    UploaderdError,
+)
+from uploaderd.source import Md5Pass, PartBody
+
+if TYPE_CHECKING:
+    from uploaderd.core.model import File, Now, Part, Upload
+    from uploaderd.core.report import Progress
+    from uploaderd.engine.context import Context, Service
+    from uploaderd.engine.senders import Senders
+    from uploaderd.source import Source
+
+log = logs.get(__name__)
+
+STEP_BYTES = 256 * 1024
+SMALLEST_STEP_BYTES = 4 * 1024
+PASS_BYTES = 8 * MIB  # one stay of the ordered pass in its thread
+AHEAD_BYTES = 64 * MIB  # how far the pass may run ahead, so that sending reads the page cache
+
+
+class PartsRun:
+    """Sends and proves until all is there or an event stops it.
+
+    Cancelling ``run`` is safe at any await: what was journalled stands, and parts that were
+    being sent are found in flight when the session is taken up again.
+    """
+
+    def __init__(
+        self,
+        ctx: Context,
+        service: Service,
+        senders: Senders,
+        *,
+        file: File,
+        upload: Upload,
+        parts: list[Part],
+        source: Source,
+    ) -> None:
+        self._ctx = ctx
+        self._service = service
+        self._senders = senders
+        self._file = file
+        self._upload = upload
+        self._source = source
+        self._board = Board(parts)
+        self._pass = Md5Pass(source, ranges(upload.size, upload.part_bytes))
+        self.meter = Meter()
+        self._bodies: dict[int, PartBody] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._moved = asyncio.Event()
+        self._ended = asyncio.Event()
+        self._verdict: Event | None = None
+        self._broken: UploaderdError | None = None
+        self._group: asyncio.TaskGroup | None = None
+
+    @property
+    def progress(self) -> Progress:
+        """How far the parts are."""
+        return self._board.progress
+
+    @property
+    def moving(self) -> int:
+        """Bytes of parts in flight that left already."""
+        return sum(body.sent for body in self._bodies.values())
+
+    @property
+    def part_ids(self) -> list[str]:
+        """The ordered ids, once all is there."""
+        return self._board.part_ids
+
+    def md5(self) -> str:
+        """The whole file's md5, once all is there."""
+        return self._pass.hexdigest()
+
+    async def run(self) -> Event | None:
+        """Send and prove; None if all is there, else the event that stopped it.
+
+        Raises:
+            JournalError: the journal refused; what it has stands.
+        """
+        try:
+            async with asyncio.TaskGroup() as group:
+                self._group = group
+                self._start(self._prove())
+                self._senders.add(self._file.id, self)
+                await self._ended.wait()
+                for task in self._tasks:
+                    task.cancel()
+        finally:
+            self._senders.remove(self._file.id)
+        if self._broken is not None:
+            raise self._broken
+        return self._verdict
+
+    def stop(self, event: Event, *, hard: bool) -> None:
+        """End with ``event``; ``hard`` cuts the parts in flight, else they end by themselves."""
+        if self._verdict is None:
+            self._verdict = event
+        if hard or self._board.flying == 0:
+            self._ended.set()
+
+    def candidate(self, now: Now) -> Candidate | None:
+        """What the senders need to choose, or None if there is nothing to send now."""
+        if not self._board.waiting or self._verdict is not None or self._ended.is_set():
+            return None
+        if not self._service.gate.admits(now.wall_s):
+            return None
+        if expired(self._upload, now):
+            detail = "Its session's time was over before all parts were stored."
+            self.stop(calls.begin_anew(self._file, detail), hard=True)
+            return None
+        return Candidate(
+            file=self._file.id,
+            deadline_s=remaining_s(self._upload, now),
+            in_flight=self._board.flying,
+        )
+
+    def send_next(self) -> None:
+        """Start the next part; the senders have counted its place already."""
+        self._start(self._send(self._board.take()))
+        self._moved.set()
+
+    def _start(self, coroutine: asyncio._CoroutineLike[None]) -> None:
+        if self._group is None:
+            raise RuntimeError("parts are sent only while run() runs")
+        task = self._group.create_task(coroutine)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def _look_for_the_end(self) -> None:
+        stopped = self._verdict is not None and self._board.flying == 0
+        if stopped or self._board.complete:
+            self._ended.set()
+
+    async def _send(self, part: Part) -> None:
+        progress_before = self._board.stored_afresh
+        try:
+            await self._attempts(part.number)
+        except SpoolError as error:
+            self.stop(event_of(self._ctx, self._file, error), hard=True)
+        except ServiceError as error:
+            fresh = progress_before or self._board.stored_afresh
+            deferrals = 1 if fresh else self._file.deferrals + 1
+            event = calls.next_step(self._ctx, self._file, error, deferrals=deferrals)
+            self.stop(event, hard=not isinstance(error, TransientError))
+        except UploaderdError as error:
+            self._broken = self._broken or error
+            self._ended.set()
+        finally:
+            self._bodies.pop(part.number, None)
+            self._senders.release()
+            self._look_for_the_end()
+
+    async def _attempts(self, number: int) -> None:
+        """Send one part until it is stored; the last error comes out."""
+        try:
+            async for attempt in calls.retrying(self._ctx):
+                with attempt, self._ctx.wire:
+                    await self._attempt(self._board.part(number))
+        finally:
+            finding = self._board.landed(number)
+        await self._judge(number, finding)
+        if await self._ctx.disk(self._source.identity_now) != self._file.identity:
+            raise ChangedError("the file changed while it was sent")
+
+    async def _attempt(self, part: Part) -> None:
+        ctx = self._ctx
+        request_id = ctx.new_id()
+        part = await ctx.keep(ctx.journal.part_leaves, self._file.id, part, request_id, ctx.wall_s)
+        self._board.update(part)
+        body = self._body(part)
+        self._bodies[part.number] = body
+        try:
+            part_id = await self._service.client.add_part(
+                self._upload.remote_id or "", body, request_id=request_id
+            )
+            if self._board.knows(part_id):
+                raise TransientError(
+                    "the service gave two parts the same id", code="bad_reply", acted=True
+                )
+        except (ServiceError, SpoolError) as error:
+            await self._not_stored(part, request_id, body.sent, error)
+            raise
+        calls.taken(ctx, self._service)
+        part = await ctx.keep(
+            ctx.journal.part_stored,
+            self._file.id,
+            part,
+            request_id,
+            part_id=part_id,
+            digest=body.digest(),
+            sent=body.sent,
+        )
+        self._board.update(part)
+        log.debug("part.stored", id=self._file.id, part=part.number, bytes=part.length)
+
+    async def _not_stored(
+        self, part: Part, request_id: str, sent: int, error: ServiceError | SpoolError
+    ) -> None:
+        ctx = self._ctx
+        ambiguous = isinstance(error, SpoolError) or error.acted
+        outcome = type(error).__name__
+        if isinstance(error, ServiceError):
+            calls.note(ctx, self._service, error)
+            outcome = calls.outcome(error)
+            log.info("part.failed", id=self._file.id, part=part.number, text=str(error))
+        part = await ctx.keep(
+            ctx.journal.part_not_stored,
+            self._file.id,
+            part,
+            request_id,
+            outcome=outcome,
+            sent=sent,
+            ambiguous=ambiguous,
+        )
+        self._board.update(part)
+
+    def _body(self, part: Part) -> PartBody:
+        ctx = self._ctx
+        rate_bps = ctx.transfer.bandwidth.rate_at(ctx.day_s(ctx.wall_s))
+        step = STEP_BYTES
+        if rate_bps is not None:  # no wait for bandwidth may look like a stall
+            step = max(SMALLEST_STEP_BYTES, min(STEP_BYTES, rate_bps // 8))
+        return PartBody(
+            self._source,
+            Range(number=part.number, offset=part.offset, length=part.length),
+            offload=ctx.disk,
+            step_bytes=step,
+            on_bytes=self._count,
+            pace=ctx.pace(rate_bps),
+        )
+
+    def _count(self, count: int) -> None:
+        now_s = self._ctx.clock.now().boot_s
+        self.meter.add(count, now_s)
+        self._ctx.meter.add(count, now_s)
+
+    async def _prove(self) -> None:
+        """Run the ordered pass, never far ahead of the senders."""
+        try:
+            while not self._pass.finished:
+                limit = min(self._board.front + AHEAD_BYTES, self._upload.size)
+                if self._pass.offset >= limit:
+                    await self._moved.wait()
+                    self._moved.clear()
+                    continue
+                digests = await self._ctx.disk(self._pass.advance, PASS_BYTES, limit)
+                for number, digest in digests:
+                    await self._judge(number, self._board.seen(number, digest))
+        except SpoolError as error:
+            self.stop(event_of(self._ctx, self._file, error), hard=True)
+        except UploaderdError as error:
+            self._broken = self._broken or error
+            self._ended.set()
+        self._look_for_the_end()
+
+    async def _judge(self, number: int, finding: Finding) -> None:
+        match finding:
+            case Finding.OPEN | Finding.SAME:
+                pass
+            case Finding.CHANGED:
+                self.stop(Changed(identity=None), hard=True)
+            case Finding.RESEND:
+                log.warning("part.disproved", id=self._file.id, part=number)
+                part = self._board.part(number)
+                forgotten = await self._ctx.keep(self._ctx.journal.part_disproved, part)
+                self._board.disproved(forgotten)
+                self._senders.pump()

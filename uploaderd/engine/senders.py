@@ -1,0 +1,48 @@
+"""Who may send next: parts in flight are bounded over all files."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from uploaderd.core.schedule import pick
+
+if TYPE_CHECKING:
+    from uploaderd.engine.parts import PartsRun
+    from uploaderd.seams import Clock
+
+
+class Senders:
+    """Gives free places to the file whose session ends first; synchronous, so nothing slips in."""
+
+    def __init__(self, clock: Clock, places: int) -> None:
+        self._clock = clock
+        self._places = places
+        self._runs: dict[str, PartsRun] = {}
+        self.in_flight = 0
+        self.stopped = False
+
+    def add(self, file_id: str, run: PartsRun) -> None:
+        """Let a file compete for places."""
+        self._runs[file_id] = run
+        self.pump()
+
+    def remove(self, file_id: str) -> None:
+        """Let a file go; its parts in flight give their places back by themselves."""
+        self._runs.pop(file_id, None)
+        self.pump()
+
+    def pump(self) -> None:
+        """Fill the free places; called after everything that may have freed or filled one."""
+        while not self.stopped and self.in_flight < self._places:
+            now = self._clock.now()
+            candidates = [run.candidate(now) for run in list(self._runs.values())]
+            chosen = pick(candidate for candidate in candidates if candidate is not None)
+            if chosen is None:
+                return
+            self.in_flight += 1
+            self._runs[chosen].send_next()
+
+    def release(self) -> None:
+        """Give one place back."""
+        self.in_flight -= 1
+        self.pump()

@@ -1,0 +1,100 @@
+"""From seen to queued: is anybody still writing it, and would the service ever take it?"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from uploaderd.core.fitness import unfit
+from uploaderd.core.lifecycle import (
+    Changed,
+    Deferred,
+    Event,
+    Gone,
+    Held,
+    Refused,
+    Settled,
+    Unsettled,
+)
+from uploaderd.core.reasons import reason
+from uploaderd.core.settle import Busy, Quiet, Ready, judge
+from uploaderd.engine.calls import sentence
+from uploaderd.errors import (
+    ChangedError,
+    GoneError,
+    NotRegularError,
+    SpoolError,
+    UnreadableError,
+)
+
+if TYPE_CHECKING:
+    from uploaderd.core.model import File
+    from uploaderd.engine.context import Context, Place
+
+UNREADABLE_S = 60.0  # an event says when permissions change; this is for where there are none
+TROUBLE_S = 15.0
+
+
+def event_of(ctx: Context, file: File, error: SpoolError) -> Event:
+    """What a fault of the source means for the file."""
+    match error:
+        case GoneError():
+            return Gone()
+        case ChangedError():
+            return Changed(identity=None)
+        case NotRegularError():
+            return Refused(reason=reason("failed.not_regular", detail=sentence(error)))
+        case UnreadableError():
+            why = reason("held.unreadable", detail=sentence(error))
+            return Held(reason=why, due_s=ctx.wall_s + UNREADABLE_S)
+        case _:
+            due_s = ctx.wall_s + TROUBLE_S
+            why = reason("deferred.spool", until_s=due_s, detail=sentence(error))
+            return Deferred(reason=why, due_s=due_s, deferrals=file.deferrals + 1)
+
+
+async def look(ctx: Context, place: Place, file: File) -> None:
+    """Look at a settling file once, and decide."""
+    try:
+        seen = await ctx.disk(place.tree.look, file.path)
+    except NotRegularError as error:
+        await _refuse(ctx, place, file, error)
+        return
+    except SpoolError as error:
+        await ctx.apply(file, event_of(ctx, file, error))
+        return
+    now = ctx.clock.now()
+    verdict = judge(
+        identity=seen.identity,
+        before=file.identity,
+        arrival=file.arrival,
+        writers=seen.writers,
+        first_seen_s=file.created_s,
+        changed_s=file.changed_s,
+        settle_s=place.settings.settle_s,
+        now=now,
+    )
+    match verdict:
+        case Busy(look_again_s=due_s):
+            why = reason("settling.writer_open")
+            await ctx.apply(file, Unsettled(identity=seen.identity, reason=why, due_s=due_s))
+        case Quiet(until_wall_s=due_s):
+            why = reason("settling.quiet", until_s=due_s)
+            await ctx.apply(file, Unsettled(identity=seen.identity, reason=why, due_s=due_s))
+        case Ready():
+            flavour = ctx.services[file.target].flavour if file.target in ctx.services else "openai"
+            refusal = unfit(file.path, seen.identity.size, file.purpose, flavour)
+            if refusal is not None:
+                await ctx.apply(file, Refused(reason=refusal, identity=seen.identity))
+            else:
+                await ctx.apply(file, Settled(identity=seen.identity))
+
+
+async def _refuse(ctx: Context, place: Place, file: File, error: NotRegularError) -> None:
+    """Refuse what is no regular file, under the identity it has now."""
+    try:
+        identity = await ctx.disk(place.tree.identify, file.path)
+    except SpoolError as trouble:
+        await ctx.apply(file, event_of(ctx, file, trouble))
+        return
+    why = reason("failed.not_regular", detail=sentence(error))
+    await ctx.apply(file, Refused(reason=why, identity=identity))

@@ -1,0 +1,154 @@
+"""The way of one admitted file: open, session, parts, last look, complete."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from uploaderd.core.lifecycle import AlreadyUploaded, Assembled, Changed, Event
+from uploaderd.core.plan import MIB, Range
+from uploaderd.core.report import Progress
+from uploaderd.engine.assembling import complete
+from uploaderd.engine.parts import PartsRun
+from uploaderd.engine.session import open_session
+from uploaderd.engine.settling import event_of
+from uploaderd.errors import ChangedError, SpoolError
+from uploaderd.source import Md5Pass, Source
+
+if TYPE_CHECKING:
+    from uploaderd.core.model import File, Upload
+    from uploaderd.engine.context import Context, Place, Service
+    from uploaderd.engine.senders import Senders
+
+READ_BYTES = 32 * MIB
+
+
+class Transfer:
+    """Carries one file as far as it goes; ``run`` ends when somebody else is to act.
+
+    Cancelling ``run`` is safe at any await: whatever was journalled is where it is taken up.
+    """
+
+    def __init__(
+        self, ctx: Context, place: Place, service: Service, senders: Senders, file: File
+    ) -> None:
+        self.file = file
+        self.upload: Upload | None = None
+        self._ctx = ctx
+        self._place = place
+        self._service = service
+        self._senders = senders
+        self._run: PartsRun | None = None
+
+    @property
+    def progress(self) -> Progress:
+        """How far the parts are."""
+        return Progress() if self._run is None else self._run.progress
+
+    @property
+    def moving(self) -> int:
+        """Bytes of parts in flight that left already."""
+        return 0 if self._run is None else self._run.moving
+
+    def rate_bps(self, now_s: float) -> float:
+        """Bytes a second over the last seconds; ``now_s`` is CLOCK_BOOTTIME's."""
+        return 0.0 if self._run is None else self._run.meter.rate_bps(now_s)
+
+    async def check_source(self) -> None:
+        """Look whether the file is still what it was; called when the spool saw something."""
+        try:
+            await self._verify()
+        except SpoolError as error:
+            if self._run is not None:
+                self._run.stop(event_of(self._ctx, self.file, error), hard=True)
+
+    async def run(self) -> None:
+        """Go as far as it goes.
+
+        Raises:
+            JournalError: the journal refused; the file must be read anew.
+            StaleError: somebody else decided about the file meanwhile.
+        """
+        try:
+            fd = await self._ctx.disk(self._place.tree.open_fd, self.file.path)
+        except SpoolError as error:
+            await self._end(event_of(self._ctx, self.file, error))
+            return
+        source = Source(fd)
+        try:
+            event = await self._carry(source)
+        finally:
+            source.close()
+        if event is not None:
+            await self._end(event)
+
+    async def _end(self, event: Event) -> None:
+        self.file = await self._ctx.apply(self.file, event)
+
+    async def _carry(self, source: Source) -> Event | None:
+        ctx = self._ctx
+        if source.identity != self.file.identity:
+            return Changed(identity=source.identity)
+        if self._place.settings.after_upload == "keep" and self.file.upload is None:
+            known = await self._uploaded_before(source)
+            if known is not None:
+                return known
+        session = await open_session(ctx, self._place, self._service, self.file)
+        self.file = session.file
+        if session.upload is None:
+            return session.event
+        self.upload = session.upload
+        self._run = PartsRun(
+            ctx,
+            self._service,
+            self._senders,
+            file=self.file,
+            upload=session.upload,
+            parts=list(session.parts),
+            source=source,
+        )
+        event = await self._run.run()
+        if event is not None:
+            return event
+        try:
+            await self._verify(source)
+        except SpoolError as error:
+            return event_of(ctx, self.file, error)
+        await self._end(Assembled(md5=self._run.md5()))
+        await complete(
+            ctx,
+            self._service,
+            self.file,
+            session.upload,
+            self._run.part_ids,
+            asked_before=session.upload.complete_sent,
+        )
+        return None
+
+    async def _verify(self, source: Source | None = None) -> None:
+        """Check that the path still leads to what was taken, and that it has not changed."""
+        identity = await self._ctx.disk(self._place.tree.identify, self.file.path)
+        if identity != self.file.identity:
+            raise ChangedError("the file is no longer what was taken")
+        if source is not None and await self._ctx.disk(source.identity_now) != identity:
+            raise ChangedError("the file changed while it was sent")
+
+    async def _uploaded_before(self, source: Source) -> Event | None:
+        """Where files are kept: whether this content arrived already, by its md5.
+
+        It is read only if a file of the same size arrived before.
+        """
+        ctx, size = self._ctx, self.file.identity.size
+        watch = self._place.name
+        if await ctx.keep(ctx.journal.uploaded_content, watch, size) is None:
+            return None
+        whole = Md5Pass(source, [Range(number=1, offset=0, length=size)])
+        try:
+            while not whole.finished:
+                await ctx.disk(whole.advance, READ_BYTES, size)
+        except SpoolError as error:
+            return event_of(ctx, self.file, error)
+        md5 = whole.hexdigest()
+        known = await ctx.keep(ctx.journal.uploaded_content, watch, size, md5)
+        if known is None or known.remote_file is None or known.result is None:
+            return None
+        return AlreadyUploaded(remote_file=known.remote_file, result=known.result, md5=md5)

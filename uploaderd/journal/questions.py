@@ -1,0 +1,236 @@
+"""What may be asked; nothing here writes."""
+
+from __future__ import annotations
+
+import sqlite3
+from typing import TYPE_CHECKING
+
+from uploaderd.core.model import File, FileState, Part, Upload
+from uploaderd.core.report import Moment, Progress
+from uploaderd.errors import JournalError
+from uploaderd.journal.rows import to_file, to_part, to_upload
+from uploaderd.journal.store import Store
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+ENDED = "('done', 'failed', 'cancelled')"
+# Files of a folder that is no longer watched stay in the journal, untouched and uncounted.
+WATCHED = "watch IN (SELECT path FROM watched)"
+
+
+class Questions(Store):
+    """The journal's reading side."""
+
+    def _all(self, query: str, values: tuple[object, ...] = ()) -> list[sqlite3.Row]:
+        try:
+            return self.connection.execute(query, values).fetchall()
+        except sqlite3.Error as error:
+            raise JournalError(
+                f"the journal {self.path} cannot be read: {error}",
+                hint="mend the disk; if the journal is damaged, move it away and restart",
+            ) from error
+
+    def _one(self, query: str, values: tuple[object, ...] = ()) -> sqlite3.Row | None:
+        rows = self._all(query, values)
+        return rows[0] if rows else None
+
+    @staticmethod
+    def _latest(db: sqlite3.Connection, watch: str, path: bytes) -> File | None:
+        row = db.execute(
+            "SELECT * FROM files WHERE watch = ? AND path = ? ORDER BY created DESC, id DESC",
+            (watch, path),
+        ).fetchone()
+        return None if row is None else to_file(row)
+
+    def watch(self, paths: Iterable[str]) -> None:
+        """Say which folders are watched now; the other questions speak of those only."""
+        with self.transaction() as db:
+            db.execute("CREATE TEMP TABLE IF NOT EXISTS watched (path TEXT PRIMARY KEY)")
+            db.execute("DELETE FROM watched")
+            db.executemany("INSERT INTO watched VALUES (?)", [(path,) for path in paths])
+
+    def file(self, file_id: str) -> File | None:
+        """The file of this id."""
+        row = self._one("SELECT * FROM files WHERE id = ?", (file_id,))
+        return None if row is None else to_file(row)
+
+    def live_by_inode(self, watch: str, dev: int, inode: int) -> list[File]:
+        """Files at work with this inode: what a renamed file was called before."""
+        rows = self._all(
+            "SELECT * FROM files WHERE watch = ? AND inode = ? AND dev = ?"
+            f" AND state NOT IN {ENDED}",
+            (watch, str(inode), dev),
+        )
+        return [to_file(row) for row in rows]
+
+    def due(self, now_s: float, limit: int) -> list[File]:
+        """Files whose time has come, the longest overdue first."""
+        rows = self._all(
+            f"SELECT * FROM files WHERE due <= ? AND {WATCHED} ORDER BY due, id LIMIT ?",
+            (now_s, limit),
+        )
+        return [to_file(row) for row in rows]
+
+    def next_due_s(self, after_s: float) -> float | None:
+        """The wall time of the next file that will be due after ``after_s``."""
+        row = self._one(
+            f"SELECT min(due) AS due FROM files WHERE due > ? AND {WATCHED}", (after_s,)
+        )
+        return None if row is None else row["due"]
+
+    def queued(self, limit: int, without_targets: Iterable[str] = ()) -> list[File]:
+        """Files that wait for a place: those with a session first, then the oldest."""
+        shut = tuple(without_targets)
+        marks = ", ".join("?" * len(shut))
+        rows = self._all(
+            f"SELECT * FROM files WHERE state = 'queued' AND {WATCHED}"
+            f" AND target NOT IN ({marks})"
+            " ORDER BY upload IS NULL, created, id LIMIT ?",
+            (*shut, limit),
+        )
+        return [to_file(row) for row in rows]
+
+    def interrupted(self) -> list[File]:
+        """What a stopped daemon left in the middle: to be recovered one by one."""
+        rows = self._all(
+            "SELECT * FROM files WHERE (state IN ('uploading', 'completing', 'uncertain')"
+            " OR (state = 'queued' AND upload IS NOT NULL)"
+            " OR (state = 'held' AND due IS NOT NULL) OR filing = 'pending')"
+            f" AND {WATCHED}"
+        )
+        return [to_file(row) for row in rows]
+
+    def waiting_in(self, watch: str, limit: int) -> list[File]:
+        """Deferred and held files of a watch: a removal that no event told of is noticed here."""
+        rows = self._all(
+            "SELECT * FROM files WHERE watch = ? AND state IN ('deferred', 'held')"
+            " ORDER BY updated LIMIT ?",
+            (watch, limit),
+        )
+        return [to_file(row) for row in rows]
+
+    def held_by(self, target: str, codes: Iterable[str], limit: int) -> list[File]:
+        """Files that a target's trouble holds, the oldest first."""
+        wanted = tuple(codes)
+        marks = ", ".join("?" * len(wanted))
+        rows = self._all(
+            f"SELECT * FROM files WHERE state = 'held' AND target = ? AND {WATCHED}"
+            f" AND reason_code IN ({marks}) ORDER BY created, id LIMIT ?",
+            (target, *wanted, limit),
+        )
+        return [to_file(row) for row in rows]
+
+    def upload(self, key: str) -> Upload | None:
+        """The session of this key."""
+        row = self._one("SELECT * FROM uploads WHERE key = ?", (key,))
+        return None if row is None else to_upload(row)
+
+    def cancelling(self, limit: int) -> list[Upload]:
+        """Abandoned sessions that are still to be cancelled."""
+        rows = self._all(
+            "SELECT * FROM uploads WHERE state = 'cancelling' ORDER BY created LIMIT ?", (limit,)
+        )
+        return [to_upload(row) for row in rows]
+
+    def parts(self, upload: str) -> list[Part]:
+        """The parts of a session, in order."""
+        rows = self._all("SELECT * FROM parts WHERE upload = ? ORDER BY number", (upload,))
+        return [to_part(row) for row in rows]
+
+    def progress(self, upload: str) -> Progress:
+        """How far a session is."""
+        row = self._one(
+            "SELECT count(*) AS total, coalesce(sum(state = 'stored'), 0) AS stored,"
+            " coalesce(sum(state = 'in_flight'), 0) AS in_flight,"
+            " coalesce(sum(CASE WHEN state = 'stored' THEN length ELSE 0 END), 0) AS bytes"
+            " FROM parts WHERE upload = ?",
+            (upload,),
+        )
+        if row is None:
+            return Progress()
+        return Progress(
+            total=row["total"],
+            stored=row["stored"],
+            in_flight=row["in_flight"],
+            bytes_stored=row["bytes"],
+        )
+
+    def known_remote(self, target: str, filename: str) -> frozenset[str]:
+        """The service's file ids that belong to files already, as far as this name goes."""
+        rows = self._all(
+            "SELECT f.remote_file AS id FROM files f JOIN uploads u ON u.key = f.upload"
+            " WHERE f.target = ? AND u.filename = ? AND f.remote_file IS NOT NULL",
+            (target, filename),
+        )
+        return frozenset(row["id"] for row in rows)
+
+    def uploaded_content(self, watch: str, size: int, md5: str | None = None) -> File | None:
+        """A file of this watch that arrived with this size, and this md5 where one is given."""
+        row = self._one(
+            "SELECT * FROM files WHERE watch = ? AND state = 'done' AND size = ?"
+            " AND (? IS NULL OR md5 = ?) ORDER BY created LIMIT 1",
+            (watch, size, md5, md5),
+        )
+        return None if row is None else to_file(row)
+
+    def page(
+        self,
+        *,
+        state: str | None,
+        watch: str | None,
+        path: bytes | None,
+        limit: int,
+        after: tuple[float, str] | None,
+    ) -> list[File]:
+        """Files from the newest to the oldest, beginning behind ``after`` (created, id)."""
+        created, file_id = after or (float("inf"), "")
+        rows = self._all(
+            "SELECT * FROM files WHERE (? IS NULL OR state = ?)"
+            " AND (? IS NULL OR (watch = ? AND path = ?))"
+            " AND (created, id) < (?, ?) ORDER BY created DESC, id DESC LIMIT ?",
+            (state, state, watch, watch, path, created, file_id, limit),
+        )
+        return [to_file(row) for row in rows]
+
+    def counts(self) -> dict[FileState, int]:
+        """How many files are in each state."""
+        rows = self._all(f"SELECT state, count(*) AS n FROM files WHERE {WATCHED} GROUP BY state")
+        return {FileState(row["state"]): row["n"] for row in rows}
+
+    def unfiled(self) -> int:
+        """How many ended files still wait for their after-care."""
+        row = self._one(f"SELECT count(*) AS n FROM files WHERE filing = 'pending' AND {WATCHED}")
+        return 0 if row is None else int(row["n"])
+
+    def byte_totals(self) -> tuple[int, int, int]:
+        """Bytes still to be stored, bytes of files that arrived, bytes sent twice."""
+        row = self._one(
+            "SELECT coalesce(sum(CASE WHEN state IN ('settling', 'queued', 'uploading',"
+            " 'completing', 'deferred', 'uncertain') THEN size ELSE 0 END), 0) AS queued,"
+            " coalesce(sum(CASE WHEN state = 'done' THEN size ELSE 0 END), 0) AS stored,"
+            f" coalesce(sum(bytes_resent), 0) AS resent FROM files WHERE {WATCHED}"
+        )
+        return (0, 0, 0) if row is None else (row["queued"], row["stored"], row["resent"])
+
+    def history(self, file_id: str) -> list[Moment]:
+        """What happened to a file, in order."""
+        rows = self._all("SELECT * FROM events WHERE file = ? ORDER BY seq", (file_id,))
+        return [
+            Moment(
+                at_s=row["at"],
+                event=row["event"],
+                state=row["state"],
+                code=row["code"],
+                text=row["text"],
+            )
+            for row in rows
+        ]
+
+    def requests(self, file_id: str) -> list[dict[str, object]]:
+        """Every attempt for a file: its X-Client-Request-Id, call, part, time and outcome."""
+        rows = self._all(
+            "SELECT id, call, part, at, outcome FROM requests WHERE file = ? ORDER BY at, id",
+            (file_id,),
+        )
+        return [dict(row) for row in rows]

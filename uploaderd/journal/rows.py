@@ -1,0 +1,156 @@
+"""Rows to values and back."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from uploaderd.core.model import (
+    Arrival,
+    File,
+    FileState,
+    Filing,
+    Identity,
+    Part,
+    PartState,
+    Reason,
+    Upload,
+    UploadState,
+)
+
+if TYPE_CHECKING:
+    import sqlite3
+
+Values = dict[str, object]
+
+
+def lifecycle_values(file: File) -> Values:
+    """The columns that a transition may change; counters are only ever added to, by SQL."""
+    return {
+        "id": file.id,
+        "path": file.path,
+        "dev": file.identity.dev,
+        "inode": str(file.identity.inode),
+        "size": file.identity.size,
+        "mtime_ns": file.identity.mtime_ns,
+        "ctime_ns": file.identity.ctime_ns,
+        "arrival": file.arrival.value,
+        "target": file.target,
+        "purpose": file.purpose,
+        "state": file.state.value,
+        "reason_code": file.reason.code,
+        "reason_text": file.reason.text,
+        "reason_until": file.reason.until_s,
+        "updated": file.updated_s,
+        "changed": file.changed_s,
+        "owner": file.owner,
+        "due": file.due_s,
+        "upload": file.upload,
+        "remote_file": file.remote_file,
+        "md5": file.md5,
+        "result": file.result,
+        "deferrals": file.deferrals,
+        "restarts": file.restarts,
+        "started": file.started_s,
+        "finished": file.finished_s,
+        "filing": file.filing.value,
+        "filed_as": file.filed_as,
+    }
+
+
+def to_file(row: sqlite3.Row) -> File:
+    """A row of ``files``."""
+    return File(
+        id=row["id"],
+        watch=row["watch"],
+        path=bytes(row["path"]),
+        identity=Identity(
+            dev=row["dev"],
+            inode=int(row["inode"]),
+            size=row["size"],
+            mtime_ns=row["mtime_ns"],
+            ctime_ns=row["ctime_ns"],
+        ),
+        arrival=Arrival(row["arrival"]),
+        target=row["target"],
+        purpose=row["purpose"],
+        state=FileState(row["state"]),
+        reason=Reason(
+            code=row["reason_code"], text=row["reason_text"], until_s=row["reason_until"]
+        ),
+        created_s=row["created"],
+        updated_s=row["updated"],
+        changed_s=row["changed"],
+        owner=row["owner"],
+        due_s=row["due"],
+        upload=row["upload"],
+        remote_file=row["remote_file"],
+        md5=row["md5"],
+        result=row["result"],
+        attempts=row["attempts"],
+        deferrals=row["deferrals"],
+        restarts=row["restarts"],
+        bytes_sent=row["bytes_sent"],
+        bytes_resent=row["bytes_resent"],
+        started_s=row["started"],
+        finished_s=row["finished"],
+        filing=Filing(row["filing"]),
+        filed_as=None if row["filed_as"] is None else bytes(row["filed_as"]),
+        version=row["version"],
+    )
+
+
+def upload_values(upload: Upload) -> Values:
+    """All columns of ``uploads``."""
+    return {
+        "key": upload.key,
+        "file": upload.file,
+        "target": upload.target,
+        "state": upload.state.value,
+        "filename": upload.filename,
+        "purpose": upload.purpose,
+        "size": upload.size,
+        "part_bytes": upload.part_bytes,
+        "created": upload.created_s,
+        "created_boot": upload.created_boot_s,
+        "boot_id": upload.boot_id,
+        "life": upload.life_s,
+        "remote_id": upload.remote_id,
+        "server_created": upload.server_created_s,
+        "complete_sent": int(upload.complete_sent),
+    }
+
+
+def to_upload(row: sqlite3.Row) -> Upload:
+    """A row of ``uploads``."""
+    return Upload(
+        key=row["key"],
+        file=row["file"],
+        target=row["target"],
+        state=UploadState(row["state"]),
+        filename=row["filename"],
+        purpose=row["purpose"],
+        size=row["size"],
+        part_bytes=row["part_bytes"],
+        created_s=row["created"],
+        created_boot_s=row["created_boot"],
+        boot_id=row["boot_id"],
+        life_s=row["life"],
+        remote_id=row["remote_id"],
+        server_created_s=row["server_created"],
+        complete_sent=bool(row["complete_sent"]),
+    )
+
+
+def to_part(row: sqlite3.Row) -> Part:
+    """A row of ``parts``."""
+    return Part(
+        upload=row["upload"],
+        number=row["number"],
+        offset=row["offset"],
+        length=row["length"],
+        state=PartState(row["state"]),
+        digest=row["digest"],
+        part_id=row["part_id"],
+        sends=row["sends"],
+        sent=row["sent"],
+    )

@@ -1,0 +1,62 @@
+"""One daemon a state directory: a lock that the kernel drops when its holder dies."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from typing import TYPE_CHECKING
+
+from uploaderd.errors import ConfigError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+    from types import TracebackType
+
+
+class StateLock:
+    """An exclusive flock(2) on ``lock`` in the state directory; the file holds the owner's pid."""
+
+    def __init__(self, state_dir: Path) -> None:
+        self._state_dir = state_dir
+        self._fd: int | None = None
+
+    def __enter__(self) -> None:
+        """Make the directory, private to its owner, and take the lock.
+
+        Raises:
+            ConfigError: the directory cannot be used, or another daemon works on it.
+        """
+        hint = "create it for the daemon's user, or set daemon.state_dir to a writable folder"
+        try:
+            self._state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+            flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
+            self._fd = os.open(self._state_dir / "lock", flags, 0o600)
+        except OSError as error:
+            raise ConfigError(
+                f"the state directory {self._state_dir} cannot be used: {error.strerror}", hint=hint
+            ) from error
+        try:
+            fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            pid = os.pread(self._fd, 32, 0).decode("ascii", "replace").strip() or "unknown"
+            self._close()
+            raise ConfigError(
+                f"another uploaderd (pid {pid}) works on the state directory {self._state_dir}",
+                hint="stop that one, or give this one a daemon.state_dir of its own",
+            ) from error
+        os.ftruncate(self._fd, 0)
+        os.pwrite(self._fd, f"{os.getpid()}\n".encode(), 0)
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Let the lock go."""
+        self._close()
+
+    def _close(self) -> None:
+        if self._fd is not None:
+            os.close(self._fd)
+            self._fd = None
