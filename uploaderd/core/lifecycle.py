@@ -9,13 +9,34 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
+from uploaderd.core.events import (
+    Admitted,
+    AlreadyUploaded,
+    Ambiguous,
+    Assembled,
+    Changed,
+    Completed,
+    Deferred,
+    Due,
+    Event,
+    Filed,
+    FilingAs,
+    FilingFailed,
+    Gone,
+    Held,
+    Recovered,
+    Refused,
+    Restarted,
+    Settled,
+    Sighted,
+    Unsettled,
+)
 from uploaderd.core.model import (
     TERMINAL,
     Arrival,
     File,
     FileState,
     Filing,
-    Identity,
     Now,
     PartState,
     Reason,
@@ -27,171 +48,6 @@ from uploaderd.core.reasons import reason
 class IllegalTransitionError(ValueError):
     """An event that the state does not know: a bug, and nothing was changed."""
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Sighted:
-    """The spool saw it again, perhaps with another content."""
-
-    identity: Identity
-    arrival: Arrival
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Unsettled:
-    """It was looked at and is not ready; ``due_s`` is the next look."""
-
-    identity: Identity
-    reason: Reason
-    due_s: float
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Settled:
-    """Nobody writes it any more; ``identity`` is what will be uploaded."""
-
-    identity: Identity
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Gone:
-    """It is no longer in the spool."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Changed:
-    """Its bytes are not those that were taken."""
-
-    identity: Identity | None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Admitted:
-    """It got a place among the files in flight."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Assembled:
-    """All parts are stored and proved, the md5 is known and the source was checked once more."""
-
-    md5: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Completed:
-    """The service holds the whole file; ``result`` is its File object as JSON text."""
-
-    remote_file: str
-    result: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AlreadyUploaded:
-    """The same content is at the service since an earlier upload."""
-
-    remote_file: str
-    result: str
-    md5: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Ambiguous:
-    """``complete`` may have been acted upon, but its outcome is not known.
-
-    ``looks`` counts how often the service's files were searched without finding it.
-    """
-
-    due_s: float
-    looks: int = 0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Restarted:
-    """The session cannot be finished; a new one begins."""
-
-    detail: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Deferred:
-    """A transient cause outlasted the attempts; it is tried again at ``due_s``.
-
-    ``deferrals`` counts this one and those right before it.
-    """
-
-    reason: Reason
-    due_s: float
-    deferrals: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Held:
-    """Only a person, or the end of the target's trouble, can help; ``due_s`` is the next look."""
-
-    reason: Reason
-    due_s: float | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Refused:
-    """It will never succeed as it is; ``identity`` is what was refused, where it was looked at."""
-
-    reason: Reason
-    identity: Identity | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Due:
-    """The time that it waited for has come, or what it waited for has happened."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Recovered:
-    """The daemon started and found it in the journal."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FilingAs:
-    """After-care chose the name it goes to, before it touches anything."""
-
-    filed_as: bytes
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FilingFailed:
-    """After-care could not go on; it is tried again at ``due_s``."""
-
-    detail: str
-    due_s: float
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Filed:
-    """After-care is complete."""
-
-    place: str
-
-
-Event = (
-    Sighted
-    | Unsettled
-    | Settled
-    | Gone
-    | Changed
-    | Admitted
-    | Assembled
-    | Completed
-    | AlreadyUploaded
-    | Ambiguous
-    | Restarted
-    | Deferred
-    | Held
-    | Refused
-    | Due
-    | Recovered
-    | FilingAs
-    | FilingFailed
-    | Filed
-)
 
 S = FileState
 TABLE: dict[FileState, dict[type[Event], FileState]] = {

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from uploaderd import logs
-from uploaderd.core.lifecycle import Filed, FilingAs, FilingFailed
+from uploaderd.core.events import Filed, FilingAs, FilingFailed
 from uploaderd.core.model import FileState
 from uploaderd.core.reasons import reason
 from uploaderd.core.report import escape_path, receipt_document

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from uploaderd import logs
-from uploaderd.core.lifecycle import Ambiguous, Completed, Event, Held
+from uploaderd.core.events import Ambiguous, Completed, Event, Held
 from uploaderd.core.reasons import reason
 from uploaderd.core.reconcile import Absent, Candidate, Found, Several, judge, next_look_s
 from uploaderd.core.retry import defer_s

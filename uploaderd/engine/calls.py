@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, stop_after_attempt
 
 from uploaderd import logs
-from uploaderd.core.lifecycle import Admitted, Deferred, Event, Held, Refused, Restarted
+from uploaderd.core.events import Admitted, Deferred, Event, Held, Refused, Restarted
 from uploaderd.core.reasons import SENTENCES, reason
 from uploaderd.core.retry import backoff_s, defer_s
 from uploaderd.errors import (

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from uploaderd.client import Client
     from uploaderd.config import Retry, Transfer, Watch
-    from uploaderd.core.lifecycle import Event
+    from uploaderd.core.events import Event
     from uploaderd.core.model import File
     from uploaderd.journal import Journal
     from uploaderd.seams import Clock, Offload

@@ -10,8 +10,9 @@ import asyncio
 from typing import TYPE_CHECKING
 
 from uploaderd import logs
+from uploaderd.core.events import Due, Recovered
 from uploaderd.core.gate import Gate, GateState
-from uploaderd.core.lifecycle import Due, Effect, Recovered, effects_of
+from uploaderd.core.lifecycle import Effect, effects_of
 from uploaderd.core.model import Arrival, FileState, UploadState
 from uploaderd.core.schedule import remaining_s
 from uploaderd.engine import calls

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from uploaderd import logs
+from uploaderd.core.events import Gone, Sighted
 from uploaderd.core.fitness import purpose_of
-from uploaderd.core.lifecycle import Decision, Gone, Sighted, decide
+from uploaderd.core.lifecycle import Decision, decide
 from uploaderd.core.model import TERMINAL, Arrival, File, FileState, Filing, Identity, Now
 from uploaderd.core.reasons import reason
 from uploaderd.errors import GoneError, SpoolError

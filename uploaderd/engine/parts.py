@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from uploaderd import logs
 from uploaderd.core.board import Board, Finding
-from uploaderd.core.lifecycle import Changed, Event
+from uploaderd.core.events import Changed, Event
 from uploaderd.core.meter import Meter
 from uploaderd.core.plan import MIB, Range, ranges
 from uploaderd.core.schedule import Candidate, expired, remaining_s

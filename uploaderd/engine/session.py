@@ -16,7 +16,7 @@ from uploaderd.errors import ServiceError
 
 if TYPE_CHECKING:
     from uploaderd.client import RemoteUpload
-    from uploaderd.core.lifecycle import Event
+    from uploaderd.core.events import Event
     from uploaderd.core.model import File, Part
     from uploaderd.engine.context import Context, Place, Service
 

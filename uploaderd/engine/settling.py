@@ -4,17 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from uploaderd.core.events import Changed, Deferred, Event, Gone, Held, Refused, Settled, Unsettled
 from uploaderd.core.fitness import unfit
-from uploaderd.core.lifecycle import (
-    Changed,
-    Deferred,
-    Event,
-    Gone,
-    Held,
-    Refused,
-    Settled,
-    Unsettled,
-)
 from uploaderd.core.reasons import reason
 from uploaderd.core.settle import Busy, Quiet, Ready, judge
 from uploaderd.engine.calls import sentence

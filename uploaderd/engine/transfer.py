@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from uploaderd.core.lifecycle import AlreadyUploaded, Assembled, Changed, Event
+from uploaderd.core.events import AlreadyUploaded, Assembled, Changed, Event
 from uploaderd.core.plan import MIB, Range
 from uploaderd.core.report import Progress
 from uploaderd.engine.assembling import complete

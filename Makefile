@@ -1,0 +1,45 @@
+# Each target does everything it needs from a fresh clone on a machine with Python and nothing else.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+.PHONY: help install test lint types unit demo interop clean
+
+help:
+	@echo "make demo     drop real files, kill the daemon half-way, prove that every byte arrived"
+	@echo "make test     lint, types, tests"
+	@echo "make interop  the official Node SDK against the emulator (needs node and npm)"
+	@echo "make install  the virtual environment that the other targets use"
+	@echo "make clean    remove what the targets made"
+
+install: $(STAMP)
+
+$(STAMP): pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "uploaderd needs Python 3.11 or newer: make PYTHON=python3.11 ...")'
+	$(PYTHON) -m venv $(VENV)
+	PIP_CONSTRAINT=constraints.txt $(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[dev]"
+	touch $@
+
+test: lint types unit
+
+lint: $(STAMP)
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+
+types: $(STAMP)
+	$(BIN)/mypy
+
+unit: $(STAMP)
+	$(BIN)/python -m pytest
+
+demo: $(STAMP)
+	$(BIN)/uploaderd demo
+
+interop: $(STAMP)
+	cd tests/interop/node && npm install --no-package-lock --no-audit --no-fund --loglevel=error
+	UPLOADERD="$(CURDIR)/$(BIN)/uploaderd" node --test tests/interop/node/
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .hypothesis
+	rm -rf tests/interop/node/node_modules
