@@ -112,7 +112,7 @@ _PART_TOO_LARGE = re.compile(
     r"|(part|chunk).{0,40}(maximum|\bmax\b|limit)|(maximum|\bmax\b).{0,20}(part|chunk)"
     r"|\b64 ?mi?b\b|67,?108,?864|64,?000,?000"
 )
-_OVER = re.compile(r"exceed|beyond|larger|greater|more than|too (large|many|big)|over(flow|run)")
+_OVER = re.compile(r"exceed|beyond|larger|greater|more (\w+ )?than|too many|\bbytes?\b|\bsizes?\b")
 _DAMAGED = re.compile(r"pars(e|ing) the body|truncated|incomplete|unexpected end|malformed")
 _PURPOSE_RULE = re.compile(
     r"purpose|extension|mime|file ?(type|format)|filename|unsupported (type|format)|\.jsonl"
@@ -153,8 +153,6 @@ RULES: tuple[Rule, ...] = (
          codes=frozenset({"unknown_parameter"}), hint=_ENDPOINT_HINT),
     Rule(name="complete: md5", verdict=Verdict.CHECKSUM, code="checksum",
          calls=_COMPLETE, statuses=_REFUSED, codes=frozenset({"md5"}), says=_CHECKSUM),
-    Rule(name="complete: part ids", verdict=Verdict.SESSION_LOST, code="parts_lost",
-         calls=_COMPLETE, statuses=_REFUSED, codes=frozenset({"part_ids"})),
     Rule(name="part: over the declared bytes", verdict=Verdict.SESSION_LOST, code="over_declared",
          calls=_PART, statuses=frozenset({400, 409, 413, 422}), says=_DECLARED),
     # A proxy's limit or the service's: every part of that size meets it, so not the file's fault.
