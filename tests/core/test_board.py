@@ -13,18 +13,17 @@ from uploaderd.core.model import Part, PartState
 
 
 def planned(count: int, length: int = 10) -> list[Part]:
-    return [
-        Part(upload="u", number=n + 1, offset=n * length, length=length) for n in range(count)
-    ]
+    """Parts that are still to be sent."""
+    return [Part(upload="u", number=n + 1, offset=n * length, length=length) for n in range(count)]
 
 
 def stored(part: Part, digest: bytes = b"d" * 16) -> Part:
-    return replace(
-        part, state=PartState.STORED, digest=digest, part_id=f"part_{part.number}"
-    )
+    """The same part, stored."""
+    return replace(part, state=PartState.STORED, digest=digest, part_id=f"part_{part.number}")
 
 
 def land(board: Board, part: Part, digest: bytes = b"d" * 16) -> Finding:
+    """Store a flying part."""
     board.update(stored(part, digest))
     return board.landed(part.number)
 
@@ -119,7 +118,9 @@ def test_any_order_of_sending_failing_and_proving_ends_complete(data: st.DataObj
     flying: list[Part] = []
     unproved = list(range(1, count + 1))
     for _ in range(200):
-        moves = [m for m, on in (("take", board.waiting), ("land", flying), ("see", unproved)) if on]
+        moves = [
+            m for m, on in (("take", board.waiting), ("land", flying), ("see", unproved)) if on
+        ]
         if not moves:
             break
         match data.draw(st.sampled_from(moves)):

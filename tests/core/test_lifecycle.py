@@ -84,6 +84,7 @@ STEPS = {
 
 
 def a_file(state: FileState, **changes: object) -> File:
+    """A file in a state, with a session."""
     file = File(
         id="f1",
         watch="/spool",

@@ -18,6 +18,7 @@ GIB = 1 << 30
 
 
 def covers(size: int, part_bytes: int) -> None:
+    """Check that the parts cover a file exactly once, in order."""
     parts = ranges(size, part_bytes)
     offset = 0
     for number, part in enumerate(parts, start=1):
