@@ -257,10 +257,13 @@ def test_recovering_twice_is_recovering_once() -> None:
 
 
 def test_a_step_that_changes_nothing_to_read_leaves_no_history() -> None:
-    """A look that found the same again is no event for a person."""
-    file = a_file(FileState.SETTLING, reason=WHY)
-    assert not decide(file, EVENTS["Unsettled"], NOW).history
-    assert decide(file, EVENTS["Settled"], NOW).history
+    """A look at a settling file, or another wait for the same cause, is no event for a person."""
+    settling = a_file(FileState.SETTLING)
+    assert not decide(settling, EVENTS["Unsettled"], NOW).history
+    assert decide(settling, EVENTS["Settled"], NOW).history
+    uncertain = decide(a_file(FileState.COMPLETING), EVENTS["Ambiguous"], NOW)
+    assert uncertain.history
+    assert not decide(uncertain.file, EVENTS["Ambiguous"], NOW).history
 
 
 def test_every_state_has_its_effect() -> None:

@@ -14,7 +14,7 @@ from uploaderd.core.meter import Meter
 from uploaderd.core.model import Now, Upload, UploadState
 from uploaderd.core.naming import content_type, remote_name
 from uploaderd.core.pace import Pace
-from uploaderd.core.schedule import EXPIRY_MARGIN_S, Candidate, expired, pick, remaining_s
+from uploaderd.core.schedule import EXPIRY_MARGIN_S, Candidate, expired, life_s, pick, remaining_s
 
 UPLOAD = Upload(
     key="u",
@@ -58,6 +58,22 @@ def test_a_session_is_over_a_little_before_its_time() -> None:
     end = 100.0 + 3_600.0 - EXPIRY_MARGIN_S
     assert not expired(UPLOAD, at(0.0, end - 0.1))
     assert expired(UPLOAD, at(0.0, end))
+
+
+@pytest.mark.parametrize(
+    ("created_at", "expires_at", "life"),
+    [
+        (100.0, 7_300.0, 7_200.0),
+        (100.0, 50.0, 3_600.0),
+        (100.0, 9e9, 3_600.0),
+        (None, 5.0, 3_600.0),
+    ],
+)
+def test_a_nonsensical_end_counts_as_the_usual_life(
+    created_at: float | None, expires_at: float, life: float
+) -> None:
+    """An end before the beginning, or years away, is not believed."""
+    assert life_s(created_at, expires_at, 3_600.0) == life
 
 
 def test_the_session_that_ends_first_sends_first() -> None:

@@ -179,9 +179,11 @@ def effects_of(file: File) -> tuple[Effect, ...]:
     return (effect,)
 
 
-def may(file: File, event: type[Event]) -> bool:
-    """Whether the table knows this event in the file's state."""
-    return event in TABLE[file.state]
+def tells(before: File, after: File) -> bool:
+    """Whether a step is worth a line of history; looks at a settling file are not."""
+    if before.state is after.state is FileState.SETTLING:
+        return False
+    return (before.state, before.reason.code) != (after.state, after.reason.code)
 
 
 def next_part_state(before: PartState, after: PartState) -> PartState:
@@ -217,7 +219,7 @@ def decide(file: File, event: Event, now: Now) -> Decision:
         effects=effects,
         abandon=file.upload if abandoned else None,
         upload_state=upload_state,
-        history=(file.state, file.reason.code) != (after.state, after.reason.code),
+        history=tells(file, after),
     )
 
 

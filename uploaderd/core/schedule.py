@@ -10,6 +10,7 @@ if TYPE_CHECKING:
 
     from uploaderd.core.model import Now, Upload
 
+LONGEST_LIFE_S = 86_400.0
 EXPIRY_MARGIN_S = 5.0  # a request that leaves later would meet a session that has just ended
 
 
@@ -38,6 +39,18 @@ def remaining_s(upload: Upload, now: Now) -> float:
         return upload.life_s - (now.boot_s - upload.created_boot_s)
     elapsed_s = now.wall_s - upload.created_s
     return upload.life_s - elapsed_s if elapsed_s >= 0 else -1.0
+
+
+def life_s(created_at: float | None, expires_at: float | None, usual_s: float) -> float:
+    """How long a session lives, in seconds, by the service's own stamps.
+
+    The specification's example ends before it begins: what makes no sense counts as the usual
+    life (protocol notes, "Objects").
+    """
+    if created_at is None or expires_at is None:
+        return usual_s
+    told_s = expires_at - created_at
+    return told_s if 0 < told_s <= LONGEST_LIFE_S else usual_s
 
 
 def expired(upload: Upload, now: Now) -> bool:

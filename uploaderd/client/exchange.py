@@ -1,0 +1,242 @@
+"""One request and its reply: sent once, watched for stalls, read within bounds."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+import struct
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import aiohttp
+from yarl import URL
+
+from uploaderd.errors import TargetBlockedError, TransientError
+
+if TYPE_CHECKING:
+    import ssl
+    from collections.abc import Iterator, Mapping
+
+    from uploaderd.client.sending import Outgoing
+
+CONNECT_S = 30.0  # for one address of the target; the stall timer bounds all of them together
+_LOOKS = 8  # how often a stall's time is divided to look whether bytes moved
+_TCP_INFO_BYTES = 136
+_TCP_INFO_MOVED = 120  # of struct tcp_info: tcpi_bytes_acked, then tcpi_bytes_received; linux/tcp.h
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """What one attempt sends, and how much of an answer it will read.
+
+    Attributes:
+        url: complete and quoted.
+        body: None where the request has none.
+        limit: the largest body of a reply in bytes.
+        tls: how to verify the target, or True for the system's certificates.
+    """
+
+    method: str
+    url: str
+    headers: Mapping[str, str]
+    body: Outgoing | None
+    limit: int
+    tls: ssl.SSLContext | bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reply:
+    """An answer whose status was seen.
+
+    Attributes:
+        headers: names in lower case; of a repeated one the first value.
+        body: as much of it as arrived, within the limit.
+        cut: why ``body`` is not all of it, or empty.
+        unasked: the answer came before the request had been sent whole.
+    """
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+    cut: str
+    unasked: bool
+
+
+async def exchange(session: aiohttp.ClientSession, asked: Asked, *, stall_s: float) -> Reply:
+    """Send one request and read its reply.
+
+    There is no limit on the whole, only on the time in which no byte moves either way. Redirects
+    are not followed. When this returns or raises, the body is no longer touched. A connection
+    that isn't at its end in good order is dropped, also when the caller is cancelled.
+
+    Raises:
+        TransientError: no reply, or not one of HTTP.
+        TargetBlockedError: the target's certificate isn't trusted.
+        Exception: whatever the part's own iteration raised, as it was raised.
+    """
+    body = asked.body
+    pulse = _Pulse(body, stall_s)
+    try:
+        try:
+            async with asyncio.timeout(stall_s) as alarm:
+                with pulse.watching(alarm):
+                    return await _attempt(session, asked, pulse)
+        finally:
+            if body is not None:
+                await body.settled()
+    except BaseException as exc:
+        if body is not None:
+            body.abort()
+            if body.error is not None and isinstance(exc, Exception):
+                raise body.error from None
+        if isinstance(exc, (aiohttp.ClientError, TimeoutError, OSError)):
+            raise _foreign(exc, body, pulse, stalled=alarm.expired()) from exc
+        raise
+
+
+async def _attempt(session: aiohttp.ClientSession, asked: Asked, pulse: _Pulse) -> Reply:
+    response = await session.request(
+        asked.method,
+        URL(asked.url, encoded=True),
+        headers=asked.headers,
+        data=asked.body,
+        skip_auto_headers=("Content-Type",) if asked.body is None else (),
+        allow_redirects=False,
+        raise_for_status=False,
+        ssl=asked.tls,
+        timeout=aiohttp.ClientTimeout(
+            total=None, connect=None, sock_connect=CONNECT_S, sock_read=None
+        ),
+    )
+    try:
+        pulse.answered = True
+        unasked = asked.body is not None and not asked.body.whole
+        body, cut = await _read(response, asked.limit, pulse)
+        if asked.body is not None and asked.body.whole and not cut:
+            asked.body.transport = None  # back in the pool, and perhaps another request's already
+    finally:
+        response.close()
+    headers: dict[str, str] = {}
+    for name, value in response.headers.items():
+        headers.setdefault(name.lower(), value)
+    if asked.body is not None and asked.body.error is not None:
+        raise asked.body.error
+    return Reply(status=response.status, headers=headers, body=body, cut=cut, unasked=unasked)
+
+
+async def _read(response: aiohttp.ClientResponse, limit: int, pulse: _Pulse) -> tuple[bytes, str]:
+    """Read a reply's body; a status that was seen is worth more than a body that breaks off."""
+    found = bytearray()
+    try:
+        async for some in response.content.iter_any():
+            pulse.received += len(some)
+            found += some
+            if len(found) > limit:
+                return bytes(found[:limit]), f"it is longer than {limit} bytes"
+    except (aiohttp.ClientError, OSError):
+        return bytes(found), "it breaks off"
+    return bytes(found), ""
+
+
+class _Pulse:
+    """Watches whether bytes move, and puts off the alarm as long as they do.
+
+    Bytes count as moved when the peer's kernel has acknowledged or sent them (TCP_INFO), so that
+    neither a large step nor a large socket buffer on a slow line looks like a stall.
+    """
+
+    def __init__(self, body: Outgoing | None, stall_s: float) -> None:
+        self._body = body
+        self._stall_s = stall_s
+        self._timer: asyncio.TimerHandle | None = None
+        self._last: tuple[int, ...] = ()
+        self.received = 0
+        self.answered = False
+
+    @contextlib.contextmanager
+    def watching(self, alarm: asyncio.Timeout) -> Iterator[None]:
+        """Look every now and then, until the block ends."""
+        self._last = self._reading()
+        self._again(alarm)
+        try:
+            yield
+        finally:
+            if self._timer is not None:
+                self._timer.cancel()
+
+    def _again(self, alarm: asyncio.Timeout) -> None:
+        loop = asyncio.get_running_loop()
+        self._timer = loop.call_later(self._stall_s / _LOOKS, self._look, alarm)
+
+    def _look(self, alarm: asyncio.Timeout) -> None:
+        reading = self._reading()
+        if alarm.expired():
+            return
+        if reading != self._last:
+            self._last = reading
+            alarm.reschedule(asyncio.get_running_loop().time() + self._stall_s)
+        self._again(alarm)
+
+    def _reading(self) -> tuple[int, ...]:
+        """Counters of which one changes if a byte moved."""
+        body = self._body
+        if body is None:
+            return (self.received, self.answered)
+        transport = body.transport
+        if transport is None or transport.is_closing():
+            return (self.received, self.answered, body.handed)
+        return (
+            self.received,
+            self.answered,
+            body.handed,
+            transport.get_write_buffer_size(),
+            *_moved(transport),
+        )
+
+
+def _moved(transport: asyncio.WriteTransport) -> tuple[int, ...]:
+    """Bytes that the peer's kernel acknowledged and sent; empty where the system doesn't say."""
+    sock = transport.get_extra_info("socket")
+    try:
+        info = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _TCP_INFO_BYTES)
+        return struct.unpack_from("=QQ", info, _TCP_INFO_MOVED)
+    except (OSError, AttributeError, struct.error):
+        return ()
+
+
+def _foreign(
+    exc: Exception, body: Outgoing | None, pulse: _Pulse, *, stalled: bool
+) -> TransientError | TargetBlockedError:
+    """Map what aiohttp raised into our own tree."""
+    unsent = isinstance(exc, (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError))
+    acted = not unsent and (body is None or body.whole)
+    if isinstance(exc, aiohttp.ClientConnectorCertificateError):
+        return TargetBlockedError(
+            f"the target's certificate is not trusted: {exc.certificate_error}",
+            code="certificate",
+            hint="check base_url and, for a private authority, ca_file",
+        )
+    if isinstance(exc, aiohttp.ClientResponseError):
+        return TransientError("what came back is not HTTP", code="bad_reply", acted=acted)
+    return TransientError(_story(exc, body, pulse, stalled=stalled), code="network", acted=acted)
+
+
+def _story(exc: Exception, body: Outgoing | None, pulse: _Pulse, *, stalled: bool) -> str:
+    if stalled:
+        return f"no byte moved for a while: {_progress(body, pulse)}"
+    if isinstance(exc, aiohttp.ConnectionTimeoutError):
+        return f"no connection within {CONNECT_S:.0f} s"
+    if isinstance(exc, aiohttp.ClientConnectorError):
+        return f"no connection: {exc.os_error.strerror or exc.os_error}"
+    return f"the connection broke: {_progress(body, pulse)}"
+
+
+def _progress(body: Outgoing | None, pulse: _Pulse) -> str:
+    if pulse.answered:
+        return "the reply had begun"
+    if body is None:
+        return "no reply was seen"
+    if body.whole:
+        return "all was sent, no reply was seen"
+    return f"{body.handed} of {body.length} bytes were sent"

@@ -1,0 +1,184 @@
+"""Request bodies: streamed once, counted, and never completed by accident."""
+
+from __future__ import annotations
+
+import asyncio
+import select
+from typing import TYPE_CHECKING, Protocol
+
+from aiohttp import ClientConnectionResetError
+from aiohttp.payload import Payload
+
+from uploaderd.errors import ChangedError
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from aiohttp.abc import AbstractStreamWriter
+
+_TURNS = 8  # of the loop, to read what the service already said before more is sent to it
+
+
+class Body(Protocol):
+    """A part's bytes. Iterated once; a fresh one is made for each attempt.
+
+    What it yields is handed to a transport and must not be changed afterwards.
+    """
+
+    @property
+    def length(self) -> int:
+        """How many bytes it will yield, exactly."""
+        ...
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        """Yield the bytes in steps."""
+        ...
+
+
+class Outgoing(Payload):
+    """A request's body on its way.
+
+    Attributes:
+        handed: bytes of the request's body that were handed to the transport.
+        whole: all of them were handed over, so the service may have the request.
+        error: what the part's own iteration raised, or None.
+        transport: the connection, once writing has begun.
+    """
+
+    _autoclose = True  # nothing is left to close: write_with_length cleans up after itself
+
+    def __init__(self, head: bytes, body: Body | None, tail: bytes, content_type: str) -> None:
+        super().__init__(None, content_type=content_type)
+        self._head = head
+        self._body = body
+        self._tail = tail
+        self._size = len(head) + (0 if body is None else body.length) + len(tail)
+        self._running: asyncio.Future[None] | None = None
+        self._poller: select.poll | None = None
+        self.handed = 0
+        self.whole = False
+        self.error: Exception | None = None
+        self.transport: asyncio.WriteTransport | None = None
+
+    @property
+    def length(self) -> int:
+        """All the bytes of the request's body."""
+        return self._size or 0
+
+    def decode(self, encoding: str = "utf-8", errors: str = "strict") -> str:  # noqa: ARG002
+        """Refuse to become text: what is streamed once cannot be shown."""
+        raise TypeError("a request's body is streamed once and cannot be decoded")
+
+    async def write(self, writer: AbstractStreamWriter) -> None:
+        """Send everything; aiohttp's older name for ``write_with_length``."""
+        await self.write_with_length(writer, None)
+
+    async def write_with_length(
+        self, writer: AbstractStreamWriter, content_length: int | None
+    ) -> None:
+        """Send head, body and tail; aiohttp calls this in a task of its own.
+
+        The tail leaves only after the body ended with exactly the promised bytes, so a request
+        whose body went wrong can never look complete to the service.
+        """
+        del content_length  # fixed at construction
+        self._running = asyncio.get_running_loop().create_future()
+        self.transport = writer.transport
+        try:
+            if self._body is None:
+                await self._step(writer, self._head + self._tail, last=True)
+                return
+            await self._step(writer, self._head)
+            await self._stream(writer, self._body)
+            await self._step(writer, self._tail, last=True)
+        finally:
+            if not self.whole:
+                self.abort()
+            self._running.set_result(None)
+
+    async def _stream(self, writer: AbstractStreamWriter, body: Body) -> None:
+        left = body.length
+        steps = aiter(body)
+        try:
+            while True:
+                try:
+                    step = await anext(steps)
+                except StopAsyncIteration:
+                    break
+                except Exception as exc:
+                    self.error = exc
+                    raise
+                left -= len(step)
+                if left < 0:
+                    break
+                if step:
+                    await self._step(writer, step)
+        finally:
+            close = getattr(steps, "aclose", None)
+            if close is not None:
+                await close()
+        if left:
+            self.error = ChangedError(
+                f"the part should have {body.length} bytes but has "
+                + ("more" if left < 0 else f"only {body.length - left}")
+            )
+            raise self.error
+
+    async def _step(self, writer: AbstractStreamWriter, step: bytes, *, last: bool = False) -> None:
+        """Send some bytes and wait until the transport has taken most of them."""
+        await self._listen()
+        if self.transport is None or self.transport.is_closing():
+            raise ClientConnectionResetError("the connection was closed before all was sent")
+        self.handed += len(step)
+        self.whole = last
+        await writer.write(step)
+
+    async def _listen(self) -> None:
+        """Let the loop read what has already arrived.
+
+        A service that refuses a request early answers, closes, and resets the connection if more
+        comes. A send that fails makes asyncio drop the connection with the answer unread, so the
+        answer must be read before the next send: the status would be lost otherwise.
+        """
+        for _ in range(_TURNS):
+            if self.transport is None or self.transport.is_closing():
+                return
+            if self._poller is None:
+                sock = self.transport.get_extra_info("socket")
+                if sock is None:
+                    return
+                self._poller = select.poll()
+                self._poller.register(sock.fileno(), select.POLLIN)
+            if not self._poller.poll(0):
+                return
+            await asyncio.sleep(0)
+
+    def abort(self) -> None:
+        """Drop the connection at once, with whatever is still buffered for it."""
+        if self.transport is not None:
+            self.transport.abort()
+
+    async def settled(self) -> None:
+        """Wait until the body is no longer touched; at once if it never was."""
+        if self._running is not None:
+            await asyncio.shield(self._running)
+
+
+def part(body: Body, boundary: str) -> Outgoing:
+    """Frame a part as the official Python SDK does (protocol notes, "POST …/parts")."""
+    head = (
+        f"--{boundary}\r\n"
+        'Content-Disposition: form-data; name="data"; filename="upload"\r\n'
+        "Content-Type: application/octet-stream\r\n\r\n"
+    )
+    return Outgoing(
+        head.encode(),
+        body,
+        f"\r\n--{boundary}--\r\n".encode(),
+        f"multipart/form-data; boundary={boundary}",
+    )
+
+
+def document(text: bytes) -> Outgoing:
+    """A JSON document as a request's body."""
+    return Outgoing(text, None, b"", "application/json")
