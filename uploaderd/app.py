@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING
 
 from uploaderd import __version__, logs, systemd
 from uploaderd.client import Client, TargetAddress, open_session
-from uploaderd.client import Flavour as ClientFlavour
 from uploaderd.clock import SystemClock
 from uploaderd.control import Control
 from uploaderd.engine.context import Context, Place, Service
@@ -171,7 +170,7 @@ def _service(
     address = TargetAddress(
         name=target.name,
         base_url=target.base_url,
-        flavour=ClientFlavour(target.flavour.value),
+        flavour=target.flavour,
         api_version=target.api_version,
         organization=target.organization,
         project=target.project,

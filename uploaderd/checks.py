@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from uploaderd import keys
-from uploaderd.settings import OPENAI_URL, Config, Flavour, Target
+from uploaderd.core.model import Flavour
+from uploaderd.settings import OPENAI_URL, Config, Target
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -13,13 +13,13 @@ from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
 from uploaderd import checks, keys, kinds, paths
+from uploaderd.core.model import Flavour
 from uploaderd.errors import ConfigError
 from uploaderd.keys import Fallback, Place
 from uploaderd.settings import (
     AfterUpload,
     Config,
     Daemon,
-    Flavour,
     LogFormat,
     LogLevel,
     Retry,

@@ -167,6 +167,11 @@ DURATION = _parsed(
     _between(units.parse_duration, 0.001, 30 * units.DAY_S),
     units.format_duration,
 )
+PAUSE = _parsed(
+    'a duration from "0s" to "30d", such as "0s", "500ms", "2s" or "1h30m"',
+    _between(units.parse_duration, 0.0, 30 * units.DAY_S),
+    units.format_duration,
+)
 LIFE = _optional(
     _parsed(
         'a duration in whole seconds from "1h" to "30d"',

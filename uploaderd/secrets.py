@@ -9,8 +9,8 @@ import stat
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from uploaderd.core.model import Flavour
 from uploaderd.errors import ConfigError
-from uploaderd.settings import Flavour
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping

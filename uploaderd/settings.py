@@ -12,6 +12,7 @@ from pathlib import Path  # noqa: TC003 - keys.keys_of reads the annotations at 
 from typing import Annotated
 
 from uploaderd import kinds
+from uploaderd.core.model import Flavour
 from uploaderd.keys import Key
 from uploaderd.units import UNLIMITED, Timetable
 
@@ -35,13 +36,6 @@ class LogFormat(StrEnum):
     JSON = "json"
 
 
-class Flavour(StrEnum):
-    """Whose dialect of the Uploads API a target speaks."""
-
-    OPENAI = "openai"
-    AZURE = "azure"
-
-
 class AfterUpload(StrEnum):
     """What becomes of a source file once its success is durable."""
 
@@ -59,7 +53,7 @@ class Daemon:
     socket_mode: Annotated[int, Key(kinds.MODE)] = 0o660
     log_level: Annotated[LogLevel, Key(kinds.choice(LogLevel))] = LogLevel.INFO
     log_format: Annotated[LogFormat, Key(kinds.choice(LogFormat))] = LogFormat.AUTO
-    drain_timeout_s: Annotated[float, Key(kinds.DURATION, "drain_timeout")] = 20.0
+    drain_timeout_s: Annotated[float, Key(kinds.PAUSE, "drain_timeout")] = 20.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,7 +101,7 @@ class Watch:
         "*.crdownload",
         "*~",
     )
-    settle_s: Annotated[float, Key(kinds.DURATION, "settle")] = 2.0
+    settle_s: Annotated[float, Key(kinds.PAUSE, "settle")] = 2.0
     rescan_s: Annotated[float, Key(kinds.DURATION, "rescan")] = 30.0
     after_upload: Annotated[AfterUpload, Key(kinds.choice(AfterUpload))] = AfterUpload.MOVE
     expires_after_s: Annotated[int | None, Key(kinds.LIFE, "expires_after")] = None

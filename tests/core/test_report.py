@@ -67,53 +67,20 @@ UPLOAD = Upload(
     life_s=3_600.0,
     remote_id="upload_1",
 )
-FILE_KEYS = [
-    "id",
-    "path",
-    "watch",
-    "target",
-    "purpose",
-    "bytes",
-    "state",
-    "reason",
-    "parts",
-    "bytes_stored",
-    "bytes_resent",
-    "rate_bps",
-    "eta_s",
-    "upload_id",
-    "expires_at",
-    "file_id",
-    "md5",
-    "attempts",
-    "created_at",
-    "updated_at",
-]
-RECEIPT_KEYS = [
-    "schema",
-    "outcome",
-    "path",
-    "bytes",
-    "md5",
-    "purpose",
-    "target",
-    "upload_id",
-    "file_id",
-    "file",
-    "parts",
-    "attempts",
-    "bytes_sent",
-    "bytes_resent",
-    "started_at",
-    "finished_at",
-    "reason",
-]
+FILE_KEYS = """
+id path watch target purpose bytes state reason parts bytes_stored bytes_resent rate_bps eta_s
+upload_id expires_at file_id md5 attempts created_at updated_at
+"""
+RECEIPT_KEYS = """
+schema outcome path bytes md5 purpose target upload_id file_id file parts attempts bytes_sent
+bytes_resent started_at finished_at reason
+"""
 
 
 def test_a_file_shows_every_key_of_the_contract() -> None:
     """With its times in RFC 3339 and its reason in three keys."""
     document = file_document(FILE, UPLOAD, Progress(total=3, stored=1, bytes_stored=10), NOW)
-    assert set(FILE_KEYS) <= document.keys()
+    assert set(FILE_KEYS.split()) <= document.keys()
     assert document["path"] == "/spool/batch/x.jsonl"
     assert document["reason"] == {
         "code": "uploading.parts",
@@ -218,7 +185,7 @@ def test_a_receipt_shows_every_key_of_the_contract() -> None:
         part_id="part_1",
     )
     document = receipt_document(done, UPLOAD, [part], {"id": "file-1"})
-    assert set(RECEIPT_KEYS) <= document.keys()
+    assert set(RECEIPT_KEYS.split()) <= document.keys()
     assert document["outcome"] == "uploaded"
     assert document["file"] == {"id": "file-1"}
     assert document["parts"] == [

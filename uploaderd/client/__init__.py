@@ -4,10 +4,11 @@ Reading order: calls (the five of them), exchange (one request and its reply), s
 replies (what comes back), address (URLs and headers).
 """
 
-from uploaderd.client.address import Flavour, Key, TargetAddress
+from uploaderd.client.address import Key, TargetAddress
 from uploaderd.client.calls import Client, CreateSpec, open_session
 from uploaderd.client.replies import RemoteFile, RemoteUpload
 from uploaderd.client.sending import Body
+from uploaderd.core.model import Flavour
 
 __all__ = [
     "Body",

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import StrEnum
 from typing import TYPE_CHECKING, Protocol
 from urllib.parse import quote, urlencode, urlsplit
 
 from uploaderd import __version__
+from uploaderd.core.model import Flavour
 from uploaderd.errors import ConfigError, SessionLostError, TargetBlockedError
 
 if TYPE_CHECKING:
@@ -17,13 +17,6 @@ if TYPE_CHECKING:
 _AZURE_V1 = "/openai/v1"
 _AZURE = "/openai"
 _MAX_ID = 512  # ids may change in length and form (protocol notes, "Objects"), but not that far
-
-
-class Flavour(StrEnum):
-    """Whose form of the protocol a target speaks."""
-
-    OPENAI = "openai"
-    AZURE = "azure"
 
 
 class Key(Protocol):

@@ -37,7 +37,10 @@ def unfit(path: bytes, size: int, purpose: str, flavour: str) -> Reason | None:
     if size == 0:
         return reason("failed.empty")
     if size > limit:
-        return reason("failed.too_large", size=size, limit=limit)
+        return reason(
+            "failed.too_large",
+            detail=f"It has {size} bytes; the service takes at most {limit}.",
+        )
     name = path.lower()
     if purpose in {"batch", "fine-tune"} and not name.endswith(b".jsonl"):
         return _rule(f"The purpose {purpose} takes files that end in .jsonl only.")

@@ -34,6 +34,13 @@ UNDRAINED = frozenset(
 )
 
 
+class Flavour(StrEnum):
+    """Whose dialect of the Uploads API a target speaks."""
+
+    OPENAI = "openai"
+    AZURE = "azure"
+
+
 class UploadState(StrEnum):
     """Where one of the service's sessions stands, as far as the journal knows.
 

@@ -26,11 +26,18 @@ SENTENCES: dict[str, str] = {
     "deferred.network": "{detail} It is tried again by itself.",
     "deferred.server_error": "{detail} It is tried again by itself.",
     "deferred.bad_reply": "{detail} It is tried again by itself.",
+    "deferred.gateway": "{detail} It is tried again by itself.",
+    "deferred.conflict": "{detail} It is tried again by itself.",
     "deferred.spool": "{detail} It is tried again by itself.",
     "held.auth": "{detail} Correct the key; it goes on by itself after the next probe.",
     "held.quota": "{detail} Raise the quota or pay; it goes on by itself after the next probe.",
     "held.target": "Its target {target} is not configured; configure it and restart the daemon.",
     "held.endpoint": "{detail} Correct the target's base_url and restart the daemon.",
+    "held.certificate": (
+        "{detail} Correct the target's ca_file, or the service's certificate; it goes on by "
+        "itself after the next probe."
+    ),
+    "held.part_too_large": "{detail} Set a smaller part_size under [transfer] and restart.",
     "held.redirect": "{detail} Set the target's base_url to the final address.",
     "held.unreadable": "{detail} It is tried again when its permissions change.",
     "held.restarts": (
@@ -41,7 +48,7 @@ SENTENCES: dict[str, str] = {
         "if none is right."
     ),
     "failed.empty": "It has no bytes; the service takes no empty file.",
-    "failed.too_large": "It has {size} bytes; the service takes at most {limit}.",
+    "failed.too_large": "{detail}",
     "failed.not_regular": "{detail} Only regular files are uploaded.",
     "failed.purpose_rule": "{detail}",
     "failed.rejected": "{detail}",
@@ -51,6 +58,18 @@ SENTENCES: dict[str, str] = {
     "done.already_uploaded": "The same content was uploaded before; it is not uploaded again.",
     "cancelled.gone": "It was removed from the spool before it was uploaded.",
 }
+
+# What a whole target suffers from, not one file: these end together when it is well again.
+TARGET_TROUBLE = frozenset(
+    {
+        "held.auth",
+        "held.quota",
+        "held.endpoint",
+        "held.redirect",
+        "held.certificate",
+        "held.part_too_large",
+    }
+)
 
 
 def reason(code: str, *, until_s: float | None = None, **facts: object) -> Reason:

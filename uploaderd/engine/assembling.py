@@ -73,8 +73,9 @@ class _LostReplyError(Exception):
 async def reconcile(ctx: Context, service: Service, file: File) -> None:
     """Find out what became of a complete without a reply; one look, then wait.
 
-    The same complete again may answer. If the service refuses it, its list of files tells: one
-    match is adopted, none after a while begins anew, several wait for a person.
+    The same complete again may answer. If the service refuses it, or may have acted on that one
+    too, its list of files tells: one match is adopted, several wait for a person, and none after
+    a while begins anew, once the service has refused to complete.
     """
     upload = await ctx.keep(ctx.journal.upload, file.upload or "")
     if upload is None or upload.remote_id is None:
@@ -84,7 +85,11 @@ async def reconcile(ctx: Context, service: Service, file: File) -> None:
     try:
         remote = await _ask(ctx, service, file, upload, [p.part_id or "" for p in parts])
     except (TransientError, TargetBlockedError) as error:
-        await ctx.apply(file, _later(ctx, file, error))
+        event = _later(ctx, file, error)
+        if error.acted:
+            found = await _search(ctx, service, file, upload)
+            event = found if isinstance(found, Completed | Held) else event
+        await ctx.apply(file, event)
         return
     except ChecksumError as error:
         await ctx.apply(file, calls.begin_anew(file, calls.sentence(error)))

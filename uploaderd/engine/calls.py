@@ -13,7 +13,6 @@ from uploaderd.core.reasons import SENTENCES, reason
 from uploaderd.core.retry import backoff_s, defer_s
 from uploaderd.errors import (
     ChecksumError,
-    RejectedError,
     ServiceError,
     SessionLostError,
     TargetBlockedError,
@@ -122,10 +121,10 @@ def next_step(ctx: Context, file: File, error: ServiceError, *, deferrals: int) 
             return Held(reason=reason(code, detail=detail))
         case SessionLostError() | ChecksumError():
             return begin_anew(file, detail)
-        case RejectedError():
-            return Refused(reason=reason("failed.rejected", detail=detail))
         case _:
-            return Refused(reason=reason("failed.rejected", detail=detail))
+            code = f"failed.{error.code}"
+            known = code in {"failed.purpose_rule", "failed.too_large"}
+            return Refused(reason=reason(code if known else "failed.rejected", detail=detail))
 
 
 def begin_anew(file: File, detail: str) -> Event:

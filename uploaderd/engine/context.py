@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from uploaderd import logs
 from uploaderd.core.gate import Gate
-from uploaderd.core.lifecycle import Effect, decide
+from uploaderd.core.lifecycle import Effect, decide, tells
 from uploaderd.core.meter import Meter
 from uploaderd.core.pace import Pace
 
@@ -134,10 +134,7 @@ class Context:
 
     def announce(self, before: File | None, after: File) -> None:
         """Log a change of state; what only moved a timer stays silent."""
-        if before is not None and (before.state, before.reason.code) == (
-            after.state,
-            after.reason.code,
-        ):
+        if before is not None and not tells(before, after):
             return
         say = log.warning if after.state in {"held", "failed", "uncertain"} else log.info
         say(

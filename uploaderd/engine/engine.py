@@ -14,6 +14,7 @@ from uploaderd.core.events import Due, Recovered
 from uploaderd.core.gate import Gate, GateState
 from uploaderd.core.lifecycle import Effect, effects_of
 from uploaderd.core.model import Arrival, FileState, UploadState
+from uploaderd.core.reasons import TARGET_TROUBLE
 from uploaderd.core.schedule import remaining_s
 from uploaderd.engine import calls
 from uploaderd.engine.aftercare import file_away
@@ -39,7 +40,6 @@ HANDLERS = 16  # files looked at, filed or reconciled at the same time
 TICK_S = 5.0  # the longest sleep of a loop: what no event tells is noticed by then
 BENCH_S = 5.0  # how long a file rests whose handling met the unexpected
 CANCEL_AGAIN_S = 30.0
-TARGET_TROUBLE = ("held.auth", "held.quota", "held.endpoint", "held.redirect")
 
 
 class Engine:
@@ -104,8 +104,19 @@ class Engine:
             await wait_for(wake, pause_s)
 
     async def _watch(self, place: Place) -> None:
+        """Take in what a watch sees; one that breaks off is begun again, with a scan."""
+        while not self.draining:
+            try:
+                await self._take_in(place)
+            except Exception as error:
+                log.exception("watch.trouble", watch=place.name, exc=error)
+                self.ctx.trouble[place.name] = f"the watch {place.name} broke off: {error}"
+                await asyncio.sleep(BENCH_S)
+
+    async def _take_in(self, place: Place) -> None:
         intake = self._intakes[place.name]
         async for batch in place.watcher.sightings():
+            self.ctx.trouble.pop(place.name, None)
             if self.draining:
                 return
             try:
@@ -240,7 +251,7 @@ class Engine:
         ctx, gate = self.ctx, service.gate
         if gate.state is GateState.SHUT and (gate.until_s or 0.0) <= ctx.wall_s:
             service.gate = gate = gate.probing()
-        held = await ctx.keep(ctx.journal.held_by, service.name, TARGET_TROUBLE, 100)
+        held = await ctx.keep(ctx.journal.held_by, service.name, sorted(TARGET_TROUBLE), 100)
         if gate.state is GateState.SHUT or not held:
             if gate.state is GateState.PROBING and not self._busy(service):
                 queued = await ctx.keep(ctx.journal.queued, 1)

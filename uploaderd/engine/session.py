@@ -10,7 +10,7 @@ from uploaderd.core.fitness import LIFE_S
 from uploaderd.core.model import Upload, UploadState
 from uploaderd.core.naming import content_type, remote_name
 from uploaderd.core.plan import auto_part_bytes, ranges
-from uploaderd.core.schedule import expired
+from uploaderd.core.schedule import expired, life_s
 from uploaderd.engine import calls
 from uploaderd.errors import ServiceError
 
@@ -87,7 +87,7 @@ async def _opened(
         request_id,
         remote_id=remote.id,
         server_created_s=remote.created_at,
-        life_s=upload.life_s,
+        life_s=life_s(remote.created_at, remote.expires_at, upload.life_s),
         ranges=ranges(upload.size, upload.part_bytes),
     )
     return Session(file=file, upload=opened, parts=tuple(parts))

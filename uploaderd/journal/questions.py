@@ -83,12 +83,13 @@ class Questions(Store):
         """Files that wait for a place: those with a session first, then the oldest."""
         shut = tuple(without_targets)
         marks = ", ".join("?" * len(shut))
-        rows = self._all(
-            f"SELECT * FROM files WHERE state = 'queued' AND {WATCHED}"
-            f" AND target NOT IN ({marks})"
-            " ORDER BY upload IS NULL, created, id LIMIT ?",
-            (*shut, limit),
-        )
+        rows: list[sqlite3.Row] = []
+        for session in ("IS NOT NULL", "IS NULL"):  # each in the order of its index
+            rows += self._all(
+                f"SELECT * FROM files WHERE state = 'queued' AND upload {session} AND {WATCHED}"
+                f" AND target NOT IN ({marks}) ORDER BY created, id LIMIT ?",
+                (*shut, limit - len(rows)),
+            )
         return [to_file(row) for row in rows]
 
     def interrupted(self) -> list[File]:
