@@ -1,0 +1,1 @@
+"""The emulator, over real sockets and on real files."""

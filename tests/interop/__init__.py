@@ -1,0 +1,1 @@
+"""Official SDKs as foreign clients."""
