@@ -40,6 +40,7 @@ WHY = Reason(code="deferred.network", text="No route.", until_s=2_010.0)
 
 EVENTS: dict[str, Event] = {
     "Sighted": events.Sighted(identity=OTHER, arrival=Arrival.RENAMED),
+    "Renamed": events.Renamed(path=b"y/x", identity=OTHER),
     "Unsettled": events.Unsettled(identity=IDENTITY, reason=WHY, due_s=2_001.0),
     "Settled": events.Settled(identity=OTHER),
     "Gone": events.Gone(),
@@ -62,18 +63,19 @@ EVENTS: dict[str, Event] = {
 
 # The table as it is meant, written a second time: a change has to be made in both.
 MEANT = """
-settling   Sighted>settling Unsettled>settling Settled>queued Gone>cancelled Held>held
+settling   Sighted>settling Renamed>settling Unsettled>settling Settled>queued Gone>cancelled Held>held
 settling   Refused>failed Deferred>deferred Recovered>settling
-queued     Sighted>settling Gone>cancelled Admitted>uploading Recovered>queued
-uploading  Gone>cancelled Changed>settling Assembled>completing AlreadyUploaded>done
+queued     Sighted>settling Renamed>queued Gone>cancelled Admitted>uploading Recovered>queued
+uploading  Renamed>uploading Gone>cancelled Changed>settling Assembled>completing AlreadyUploaded>done
 uploading  Restarted>queued Deferred>deferred Held>held Refused>failed Recovered>queued
-completing Completed>done Ambiguous>uncertain Restarted>queued Deferred>deferred Held>held
+completing Renamed>completing Completed>done Ambiguous>uncertain Restarted>queued Deferred>deferred Held>held
 completing Refused>failed Recovered>uncertain
+uncertain  Renamed>uncertain
 uncertain  Completed>done Ambiguous>uncertain Restarted>queued Held>held Recovered>uncertain
-deferred   Sighted>settling Gone>cancelled Due>queued Recovered>deferred
-held       Sighted>settling Gone>cancelled Due>queued Recovered>held
-done       Recovered>done FilingAs>done FilingFailed>done Filed>done
-failed     Recovered>failed FilingAs>failed FilingFailed>failed Filed>failed
+deferred   Renamed>deferred Sighted>settling Gone>cancelled Due>queued Recovered>deferred
+held       Renamed>held Sighted>settling Gone>cancelled Due>queued Recovered>held
+done       Renamed>done Recovered>done FilingAs>done FilingFailed>done Filed>done
+failed     Renamed>failed Recovered>failed FilingAs>failed FilingFailed>failed Filed>failed
 cancelled  Recovered>cancelled
 """
 STEPS = {
@@ -228,6 +230,15 @@ def test_a_changed_content_starts_from_nothing() -> None:
     assert after.identity == OTHER
     assert after.changed_s == NOW.wall_s
     assert after.due_s == NOW.wall_s
+
+
+def test_a_renamed_file_is_the_same_file_at_another_path() -> None:
+    """Its session and its time stay; only a settling one is looked at at once."""
+    after = decide(a_file(FileState.UPLOADING), EVENTS["Renamed"], NOW).file
+    assert (after.path, after.identity, after.upload) == (b"y/x", OTHER, "u1")
+    assert after.due_s == 1_500.0
+    settling = decide(a_file(FileState.SETTLING), EVENTS["Renamed"], NOW).file
+    assert (settling.due_s, settling.arrival) == (NOW.wall_s, Arrival.RENAMED)
 
 
 def test_a_restart_counts() -> None:

@@ -28,7 +28,7 @@ from uploaderd.journal import Journal, StaleError
 from uploaderd.journal.store import SCHEMA_VERSION
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
 NOW = Now(wall_s=2_000.0, boot_s=50.0, boot_id="boot")
@@ -86,7 +86,9 @@ def journal(tmp_path: Path) -> Iterator[Journal]:
 
 def take_in(journal: Journal, file: File) -> File:
     """Put a new file into the journal."""
-    assert journal.intake(WATCH, [file.path], lambda _existing, _path: file) == [file]
+    assert journal.intake(WATCH, {file.path: None}, lambda _existing, _path, _others: file) == [
+        file
+    ]
     return file
 
 
@@ -157,7 +159,7 @@ def test_a_path_has_one_file_at_work(journal: Journal) -> None:
     take_in(journal, new_file())
     second = new_file(id="other")
     with pytest.raises(JournalError, match="UNIQUE"):
-        journal.intake(WATCH, [b"x"], lambda _existing, _path: second)
+        journal.intake(WATCH, {b"x": None}, lambda _existing, _path, _others: second)
 
 
 def test_after_the_end_the_same_path_may_come_again(journal: Journal) -> None:
@@ -168,14 +170,14 @@ def test_after_the_end_the_same_path_may_come_again(journal: Journal) -> None:
     again = new_file(id="again", created_s=3_000.0)
     seen: list[File | None] = []
 
-    def judge(existing: File | None, _path: bytes) -> File:
+    def judge(existing: File | None, _path: bytes, _others: Sequence[File]) -> File:
         seen.append(existing)
         return again
 
-    journal.intake(WATCH, [b"x"], judge)
+    journal.intake(WATCH, {b"x": None}, judge)
     assert [f.state for f in seen if f is not None] == [FileState.DONE]
     found: list[File | None] = []
-    journal.intake(WATCH, [b"x"], lambda existing, _path: found.append(existing))
+    journal.intake(WATCH, {b"x": None}, lambda existing, _path, _others: found.append(existing))
     assert found == [again]
 
 
@@ -183,7 +185,7 @@ def test_a_batch_is_kept_whole_or_not_at_all(journal: Journal) -> None:
     """A fault in the middle leaves nothing of it."""
     files = {b"a": new_file(b"a"), b"b": replace(new_file(b"b"), id=new_file(b"a").id)}
     with pytest.raises(JournalError):
-        journal.intake(WATCH, list(files), lambda _existing, path: files[path])
+        journal.intake(WATCH, dict.fromkeys(files), lambda _existing, path, _others: files[path])
     assert journal.counts() == {}
 
 
@@ -385,6 +387,23 @@ def test_the_schema_refuses_what_cannot_be(journal: Journal) -> None:
     ):
         with pytest.raises(sqlite3.IntegrityError):
             journal.connection.execute(statement)
+
+
+def test_a_new_path_is_judged_with_the_files_at_work_that_have_its_inode(
+    journal: Journal,
+) -> None:
+    """That is how a rename is told from a new file; what was filed is not among them."""
+    ended, upload = uploading(journal, b"ended")
+    store_all(journal, ended, upload)
+    complete(journal, ended)
+    there = take_in(journal, new_file(b"there"))
+    found: list[Sequence[File]] = []
+    journal.intake(
+        WATCH,
+        {b"new": there.identity, b"gone": None},
+        lambda _existing, _path, others: found.append(others),
+    )
+    assert found == [[there], []]
 
 
 def test_a_journal_from_a_newer_version_is_refused_with_that_version(tmp_path: Path) -> None:

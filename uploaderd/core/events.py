@@ -18,6 +18,14 @@ class Sighted:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Renamed:
+    """The same file stands at another path of its watch now."""
+
+    path: bytes
+    identity: Identity
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Unsettled:
     """It was looked at and is not ready; ``due_s`` is the next look."""
 
@@ -154,6 +162,7 @@ class Filed:
 
 Event = (
     Sighted
+    | Renamed
     | Unsettled
     | Settled
     | Gone

@@ -26,6 +26,7 @@ from uploaderd.core.events import (
     Held,
     Recovered,
     Refused,
+    Renamed,
     Restarted,
     Settled,
     Sighted,
@@ -52,6 +53,7 @@ class IllegalTransitionError(ValueError):
 S = FileState
 TABLE: dict[FileState, dict[type[Event], FileState]] = {
     S.SETTLING: {
+        Renamed: S.SETTLING,
         Sighted: S.SETTLING,
         Unsettled: S.SETTLING,
         Settled: S.QUEUED,
@@ -62,12 +64,14 @@ TABLE: dict[FileState, dict[type[Event], FileState]] = {
         Recovered: S.SETTLING,
     },
     S.QUEUED: {
+        Renamed: S.QUEUED,
         Sighted: S.SETTLING,
         Gone: S.CANCELLED,
         Admitted: S.UPLOADING,
         Recovered: S.QUEUED,
     },
     S.UPLOADING: {
+        Renamed: S.UPLOADING,
         Gone: S.CANCELLED,
         Changed: S.SETTLING,
         Assembled: S.COMPLETING,
@@ -79,6 +83,7 @@ TABLE: dict[FileState, dict[type[Event], FileState]] = {
         Recovered: S.QUEUED,
     },
     S.COMPLETING: {
+        Renamed: S.COMPLETING,
         Completed: S.DONE,
         Ambiguous: S.UNCERTAIN,
         Restarted: S.QUEUED,
@@ -88,6 +93,7 @@ TABLE: dict[FileState, dict[type[Event], FileState]] = {
         Recovered: S.UNCERTAIN,
     },
     S.UNCERTAIN: {
+        Renamed: S.UNCERTAIN,
         Completed: S.DONE,
         Ambiguous: S.UNCERTAIN,
         Restarted: S.QUEUED,
@@ -95,19 +101,33 @@ TABLE: dict[FileState, dict[type[Event], FileState]] = {
         Recovered: S.UNCERTAIN,
     },
     S.DEFERRED: {
+        Renamed: S.DEFERRED,
         Sighted: S.SETTLING,
         Gone: S.CANCELLED,
         Due: S.QUEUED,
         Recovered: S.DEFERRED,
     },
     S.HELD: {
+        Renamed: S.HELD,
         Sighted: S.SETTLING,
         Gone: S.CANCELLED,
         Due: S.QUEUED,
         Recovered: S.HELD,
     },
-    S.DONE: {Recovered: S.DONE, FilingAs: S.DONE, FilingFailed: S.DONE, Filed: S.DONE},
-    S.FAILED: {Recovered: S.FAILED, FilingAs: S.FAILED, FilingFailed: S.FAILED, Filed: S.FAILED},
+    S.DONE: {
+        Renamed: S.DONE,
+        Recovered: S.DONE,
+        FilingAs: S.DONE,
+        FilingFailed: S.DONE,
+        Filed: S.DONE,
+    },
+    S.FAILED: {
+        Renamed: S.FAILED,
+        Recovered: S.FAILED,
+        FilingAs: S.FAILED,
+        FilingFailed: S.FAILED,
+        Filed: S.FAILED,
+    },
     S.CANCELLED: {Recovered: S.CANCELLED},
 }
 
@@ -209,7 +229,7 @@ def decide(file: File, event: Event, now: Now) -> Decision:
         raise IllegalTransitionError(
             f"{type(event).__name__} does not apply to a file that is {file.state}"
         ) from None
-    due_s = file.due_s if isinstance(event, Recovered) else None
+    due_s = file.due_s if isinstance(event, Recovered | Renamed) else None
     after = _apply(replace(file, state=state, updated_s=now.wall_s, due_s=due_s), event, now)
     abandoned = file.upload is not None and after.upload is None
     upload_state = UPLOAD_STATES.get(type(event))
@@ -230,6 +250,15 @@ def _apply(file: File, event: Event, now: Now) -> File:  # noqa: C901, PLR0911, 
                 replace(file, identity=identity, arrival=arrival, changed_s=now.wall_s),
                 "settling.seen",
                 now,
+            )
+        case Renamed(path=path, identity=identity):
+            settling = file.state is FileState.SETTLING
+            return replace(
+                file,
+                path=path,
+                identity=identity,
+                arrival=Arrival.RENAMED if settling else file.arrival,
+                due_s=now.wall_s if settling else file.due_s,
             )
         case Unsettled(identity=identity, reason=why, due_s=due_s):
             changed_s = file.changed_s if identity == file.identity else now.wall_s

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from uploaderd import logs
-from uploaderd.core.events import Gone, Sighted
+from uploaderd.core.events import Gone, Renamed, Sighted
 from uploaderd.core.fitness import purpose_of
 from uploaderd.core.lifecycle import Decision, decide
 from uploaderd.core.model import TERMINAL, Arrival, File, FileState, Filing, Identity, Now
@@ -14,7 +14,7 @@ from uploaderd.core.reasons import reason
 from uploaderd.errors import GoneError, SpoolError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from uploaderd.engine.context import Context, Place
     from uploaderd.spool.watcher import Sighting
@@ -48,13 +48,18 @@ class Intake:
         now = ctx.clock.now()
         touched: list[File] = []
 
-        def judge(existing: File | None, path: bytes) -> File | tuple[File, Decision] | None:
+        def judge(
+            existing: File | None, path: bytes, others: Sequence[File]
+        ) -> File | tuple[File, Decision] | None:
             if existing is not None and existing.state not in WAKING | TERMINAL:
                 touched.append(existing)
                 return None
-            return self._judge(existing, path, seen[path], now)
+            return self._judge(existing, path, seen[path], others, now)
 
-        taken = await ctx.keep(ctx.journal.intake, self._place.name, list(seen), judge)
+        # What is there is judged before what is gone: a rename is one file, not two.
+        order = sorted(seen, key=lambda path: seen[path].identity is None)
+        paths = {path: seen[path].identity for path in order}
+        taken = await ctx.keep(ctx.journal.intake, self._place.name, paths, judge)
         for file in taken:
             ctx.announce(None, file)
         if taken:
@@ -82,9 +87,18 @@ class Intake:
         return seen
 
     def _judge(
-        self, existing: File | None, path: bytes, seen: Seen, now: Now
+        self,
+        existing: File | None,
+        path: bytes,
+        seen: Seen,
+        others: Sequence[File],
+        now: Now,
     ) -> File | tuple[File, Decision] | None:
         if existing is None or existing.state in TERMINAL:
+            for other in others:
+                if seen.identity is not None and self._was_renamed(other, path, seen.identity):
+                    event = Renamed(path=path, identity=seen.identity)
+                    return other, decide(other, event, now)
             return self._judge_new(existing, path, seen, now)
         if seen.identity is None:
             return existing, decide(existing, Gone(), now)
@@ -96,6 +110,26 @@ class Intake:
             return None
         arrival = Arrival.WRITTEN if seen.arrival is Arrival.FOUND else seen.arrival
         return existing, decide(existing, Sighted(identity=seen.identity, arrival=arrival), now)
+
+    def _was_renamed(self, other: File, path: bytes, identity: Identity) -> bool:
+        """Whether this is a file at work that got another path.
+
+        One that may be at the service already is followed under any name, so that it does not
+        arrive twice; any other only if it goes by the same name and purpose there.
+        """
+        if other.path == path or not other.identity.same_bytes(identity):
+            return False
+        if other.state not in {FileState.COMPLETING, FileState.UNCERTAIN} | TERMINAL:
+            settings = self._place.settings
+            purpose = purpose_of(path, settings.purpose, by_folder=settings.purpose_by_folder)
+            same_name = other.path.rpartition(b"/")[2] == path.rpartition(b"/")[2]
+            if not same_name or purpose != other.purpose:
+                return False
+        try:
+            there = self._place.tree.identify(other.path)
+        except SpoolError:
+            return True
+        return there.inode != identity.inode  # else it is a second link to the same file
 
     def _judge_new(self, ended: File | None, path: bytes, seen: Seen, now: Now) -> File | None:
         """A path without a file at work: a new file, unless it is the one that just ended."""

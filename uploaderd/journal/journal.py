@@ -13,9 +13,10 @@ from uploaderd.journal.store import StaleError
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from uploaderd.core.lifecycle import Decision
+    from uploaderd.core.model import Identity
     from uploaderd.core.plan import Range
 
 
@@ -30,21 +31,26 @@ class Journal(Questions):
     def intake(
         self,
         watch: str,
-        paths: Iterable[bytes],
-        judge: Callable[[File | None, bytes], File | tuple[File, Decision] | None],
+        paths: Mapping[bytes, Identity | None],
+        judge: Callable[[File | None, bytes, Sequence[File]], File | tuple[File, Decision] | None],
     ) -> list[File]:
-        """Let ``judge`` decide about each path, given the newest file there; keep what it says.
+        """Let ``judge`` decide about each path, and keep what it says.
 
-        It returns a new file, a decision about the one it was given, or None for nothing to do.
+        It is given the newest file at the path, the path, and the files at work elsewhere in the
+        watch with the inode that stands there now. It returns a new file, a file with a decision
+        about it, or None for nothing to do.
         """
         kept = []
         with self.transaction() as db:
-            for path in paths:
-                verdict = judge(self._latest(db, watch, path), path)
+            for path, identity in paths.items():
+                others: list[File] = []
+                if identity is not None:
+                    others = self._at_work_by_inode(db, watch, identity.dev, identity.inode)
+                verdict = judge(self._latest(db, watch, path), path, others)
                 if isinstance(verdict, File):
                     kept.append(_insert_file(db, verdict))
                 elif verdict is not None:
-                    kept.append(_record(db, verdict[0], verdict[1], "sighted"))
+                    kept.append(_record(db, *verdict, "sighted"))
         return kept
 
     def record(self, before: File, decision: Decision, event: str) -> File:
@@ -238,6 +244,12 @@ def _record(db: sqlite3.Connection, before: File, decision: Decision, event: str
             "UPDATE uploads SET state = :state,"
             " complete_sent = complete_sent OR :state = 'completing' WHERE key = :key",
             {"state": decision.upload_state.value, "key": decision.file.upload},
+        )
+    if decision.upload_state is UploadState.COMPLETED:  # the reply that said so
+        db.execute(
+            "UPDATE requests SET outcome = 'ok'"
+            " WHERE upload = ? AND call = 'complete' AND outcome IS NULL",
+            (decision.file.upload,),
         )
     if decision.history:
         _remember(db, decision.file, event)

@@ -55,11 +55,11 @@ class Questions(Store):
         row = self._one("SELECT * FROM files WHERE id = ?", (file_id,))
         return None if row is None else to_file(row)
 
-    def live_by_inode(self, watch: str, dev: int, inode: int) -> list[File]:
-        """Files at work with this inode: what a renamed file was called before."""
-        rows = self._all(
+    @staticmethod
+    def _at_work_by_inode(db: sqlite3.Connection, watch: str, dev: int, inode: int) -> list[File]:
+        rows = db.execute(
             "SELECT * FROM files WHERE watch = ? AND inode = ? AND dev = ?"
-            f" AND state NOT IN {ENDED}",
+            f" AND (filing = 'pending' OR state NOT IN {ENDED}) ORDER BY created, id",
             (watch, str(inode), dev),
         )
         return [to_file(row) for row in rows]

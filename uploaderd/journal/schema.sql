@@ -49,7 +49,7 @@ CREATE UNIQUE INDEX files_live ON files (watch, path)
     WHERE filing = 'pending' OR state NOT IN ('done', 'failed', 'cancelled');
 CREATE INDEX files_path ON files (watch, path, created);
 CREATE INDEX files_inode ON files (watch, inode)
-    WHERE state NOT IN ('done', 'failed', 'cancelled');
+    WHERE filing = 'pending' OR state NOT IN ('done', 'failed', 'cancelled');
 CREATE INDEX files_state ON files (state, created, id);
 CREATE INDEX files_due ON files (due) WHERE due IS NOT NULL;
 CREATE INDEX files_created ON files (created, id);
