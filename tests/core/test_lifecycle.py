@@ -63,12 +63,14 @@ EVENTS: dict[str, Event] = {
 
 # The table as it is meant, written a second time: a change has to be made in both.
 MEANT = """
-settling   Sighted>settling Renamed>settling Unsettled>settling Settled>queued Gone>cancelled Held>held
-settling   Refused>failed Deferred>deferred Recovered>settling
+settling   Sighted>settling Renamed>settling Unsettled>settling Settled>queued Gone>cancelled
+settling   Held>held Refused>failed Deferred>deferred Recovered>settling
 queued     Sighted>settling Renamed>queued Gone>cancelled Admitted>uploading Recovered>queued
-uploading  Renamed>uploading Gone>cancelled Changed>settling Assembled>completing AlreadyUploaded>done
+uploading  Renamed>uploading Gone>cancelled Changed>settling Assembled>completing
+uploading  AlreadyUploaded>done
 uploading  Restarted>queued Deferred>deferred Held>held Refused>failed Recovered>queued
-completing Renamed>completing Completed>done Ambiguous>uncertain Restarted>queued Deferred>deferred Held>held
+completing Renamed>completing Completed>done Ambiguous>uncertain Restarted>queued
+completing Deferred>deferred Held>held
 completing Refused>failed Recovered>uncertain
 uncertain  Renamed>uncertain
 uncertain  Completed>done Ambiguous>uncertain Restarted>queued Held>held Recovered>uncertain
