@@ -142,7 +142,8 @@ def _place(watch: Watch, disk: Offload) -> Place:
         raise ConfigError(str(error), hint=error.hint) from error
 
     def report(event: str, facts: dict[str, object]) -> None:
-        log.warning(event, exc=None, watch=watch.path, **facts)
+        say = log.info if event in {"spool.inotify", "spool.back"} else log.warning
+        say(event, exc=None, watch=watch.path, **facts)
 
     return Place(
         name=str(watch.path),
