@@ -160,7 +160,7 @@ async def test_client_leaves_in_mid_body(tmp_path: Path) -> None:
         writer.write(body[: MIB // 2])
         await writer.drain()
         async with asyncio.timeout(10):
-            await api.emulator.stats.until(lambda stats: stats.bytes_received > MIB // 4)
+            await api.emulator.stats.until(lambda stats: stats.bytes_received > MIB // 8)
             writer.close()
             await api.emulator.stats.until(lambda stats: stats.requests[-1].outcome is Outcome.GONE)
         state = await api.state()

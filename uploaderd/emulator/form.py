@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -107,25 +106,25 @@ async def _to_disk(
     early = exchange.rules.part_refusal is RefusalTime.BEFORE_BODY
     step = bytearray()
     total = 0
-    while not one.at_eof():
-        chunk = await one.read_chunk(STEP_BYTES)
-        total += len(chunk)
-        await exchange.received(len(chunk))
-        if form.refusal is not None:
-            continue
-        try:
-            check(total)
-        except Refusal as refusal:
-            if early:
-                raise
-            form.refusal = refusal
-            continue
-        step += chunk
-        if len(step) >= STEP_BYTES:
-            await asyncio.to_thread(draft.write, step)
-            step = bytearray()
-    if step:
-        await asyncio.to_thread(draft.write, step)
+    async with draft.writer() as write:
+        while not one.at_eof():
+            chunk = await one.read_chunk(STEP_BYTES)
+            total += len(chunk)
+            await exchange.received(len(chunk))
+            if form.refusal is not None:
+                continue
+            try:
+                check(total)
+            except Refusal as refusal:
+                if early:
+                    raise
+                form.refusal = refusal
+                continue
+            step += chunk
+            if len(step) >= STEP_BYTES:
+                await write(step)
+                step = bytearray()
+        await write(step)
 
 
 async def _value(one: BodyPartReader) -> str:

@@ -173,7 +173,6 @@ class Service:
         if self.rules.extension_rules:
             check_extension(purpose, filename)
         judge.check_size(draft.bytes, purpose, self.rules)
-        draft.close()
         md5 = await asyncio.to_thread(md5_of, draft.path)
         file = self._new_file(
             size=draft.bytes, md5=md5, filename=filename, purpose=purpose, life_s=life_s

@@ -22,14 +22,17 @@ import os
 import secrets
 import shutil
 from collections import Counter
+from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass, fields, replace
 from typing import TYPE_CHECKING, Any, TypeVar
+
+import aiofiles
 
 from uploaderd.emulator.objects import File, Part, Upload, UploadStatus
 from uploaderd.errors import ConfigError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
     from pathlib import Path
 
 STEP_BYTES = 256 * 1024
@@ -52,22 +55,21 @@ class Draft:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.bytes = 0
-        self._stream = path.open("wb", buffering=0)
+        path.touch()
 
-    def write(self, data: bytes | bytearray) -> None:
-        """Append the whole of `data`; blocks, so call it in a thread."""
-        view = memoryview(data)
-        while view:
-            view = view[self._stream.write(view) :]
-        self.bytes += len(data)
+    @asynccontextmanager
+    async def writer(self) -> AsyncIterator[Callable[[bytes | bytearray], Awaitable[None]]]:
+        """Open it for appending steps off the event loop; whole once the block has ended."""
+        async with aiofiles.open(self.path, "wb") as stream:
 
-    def close(self) -> None:
-        """End the writing; the bytes stay."""
-        self._stream.close()
+            async def write(data: bytes | bytearray) -> None:
+                await stream.write(data)
+                self.bytes += len(data)
+
+            yield write
 
     def discard(self) -> None:
         """Drop the bytes, unless somebody has renamed them away."""
-        self._stream.close()
         self.path.unlink(missing_ok=True)
 
 
@@ -134,7 +136,6 @@ class Store:
 
     def put_part(self, part: Part, draft: Draft) -> None:
         """Keep a part; its bytes are the draft's."""
-        draft.close()
         draft.path.rename(self.part_path(part))
         _write(self.part_path(part).with_suffix(".json"), part)
         self.parts[part.id] = part
