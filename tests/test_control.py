@@ -1,0 +1,368 @@
+"""The status socket: its documents, its errors, its place in the file system, its rude clients."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import socket
+import stat
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from uploaderd.control import Control, Limits
+from uploaderd.control_client import AnswerError, Client
+from uploaderd.errors import ConfigError, JournalError, NoDaemonError, UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+
+@dataclass(slots=True)
+class FakeView:
+    """Answers with what it was given and remembers what it was asked."""
+
+    rows: dict[str, dict[str, object]] = field(default_factory=dict)
+    why: str | None = None
+    error: Exception | None = None
+    blob: str = ""
+    asked: list[dict[str, object]] = field(default_factory=list)
+
+    async def status(self) -> dict[str, object]:
+        """Give a document, or fail."""
+        if self.error is not None:
+            raise self.error
+        return {"state": "running", "blob": self.blob}
+
+    async def files(
+        self, *, state: str | None, path: bytes | None, limit: int, after: str | None
+    ) -> dict[str, object]:
+        """Remember the question and give every row."""
+        self.asked.append({"state": state, "path": path, "limit": limit, "after": after})
+        if after == "nonsense":
+            raise UsageError("there is no cursor 'nonsense'")
+        return {"files": list(self.rows.values()), "next": None}
+
+    async def file(self, file_id: str) -> dict[str, object] | None:
+        """Give a row."""
+        return self.rows.get(file_id)
+
+    async def health(self) -> str | None:
+        """Give what is wrong."""
+        return self.why
+
+
+@asynccontextmanager
+async def serving(
+    view: FakeView, path: Path, *, mode: int = 0o660, limits: Limits | None = None
+) -> AsyncIterator[Control]:
+    """Serve a view for as long as the block lasts."""
+    server = Control(view, path, mode, limits=limits)
+    await server.start()
+    try:
+        yield server
+    finally:
+        await server.stop()
+
+
+async def exchange(path: Path, request: bytes) -> tuple[int, dict[str, str], Any]:
+    """Send raw bytes and read one answer."""
+    reader, writer = await asyncio.open_unix_connection(path)
+    writer.write(request)
+    head = (await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 10)).decode()
+    lines = head.strip().split("\r\n")
+    headers = {
+        name.lower(): value for name, _, value in (line.partition(": ") for line in lines[1:])
+    }
+    body = await reader.readexactly(int(headers["content-length"]))
+    writer.close()
+    with suppress(ConnectionError):
+        await writer.wait_closed()
+    return int(lines[0].split()[1]), headers, json.loads(body)
+
+
+async def get(path: Path, target: str, method: str = "GET") -> tuple[int, dict[str, str], Any]:
+    """Ask for one target."""
+    return await exchange(path, f"{method} {target} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
+
+
+# --- documents ----------------------------------------------------------------------------------
+
+
+async def test_documents_are_the_views(tmp_path: Path) -> None:
+    """Status, the list, one file and health are what the view says, as JSON."""
+    view = FakeView(rows={"f1": {"id": "f1", "path": "/spool/a"}})
+    path = tmp_path / "s.sock"
+    async with serving(view, path):
+        assert (await get(path, "/v1/status"))[2]["state"] == "running"
+        assert (await get(path, "/v1/files"))[2] == {"files": [view.rows["f1"]], "next": None}
+        assert (await get(path, "/v1/files/f1"))[2] == view.rows["f1"]
+        status, headers, health = await get(path, "/healthz")
+        assert (status, health) == (200, {"status": "ok"})
+        assert headers["content-type"] == "application/json"
+
+
+async def test_ill_health_is_503_with_why(tmp_path: Path) -> None:
+    """An unhealthy daemon says why."""
+    async with serving(FakeView(why="the disk is full"), tmp_path / "s"):
+        status, _, body = await get(tmp_path / "s", "/healthz")
+    assert status == 503
+    assert body["error"]["message"] == "the disk is full"
+
+
+async def test_queries_reach_the_view(tmp_path: Path) -> None:
+    """State, limit, cursor and a path of any bytes arrive as they were sent."""
+    view = FakeView()
+    path = tmp_path / "s"
+    async with serving(view, path):
+        await get(path, "/v1/files?state=held&limit=7&after=c1&path=/sp%20ool/a%FF%26%2B+b")
+        await get(path, "/v1/files?state=&after=")
+    assert view.asked == [
+        {"state": "held", "path": b"/sp ool/a\xff&+ b", "limit": 7, "after": "c1"},
+        {"state": None, "path": None, "limit": 100, "after": None},
+    ]
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "state=lost",
+        "limit=0",
+        "limit=1001",
+        "limit=x",
+        "limit=-1",
+        "limit=²",
+        "limit=1&limit=2",
+        "colour=red",
+        "after=nonsense",
+    ],
+)
+async def test_a_wrong_query_is_400(tmp_path: Path, query: str) -> None:
+    """Nothing in a query is guessed."""
+    async with serving(FakeView(), tmp_path / "s"):
+        status, _, body = await get(tmp_path / "s", f"/v1/files?{query}")
+    assert status == 400
+    assert body["error"]["code"] == "bad_request"
+    assert body["error"]["message"]
+
+
+@pytest.mark.parametrize(
+    ("method", "target", "status", "code"),
+    [
+        ("GET", "/v1/files/none", 404, "not_found"),
+        ("GET", "/", 404, "not_found"),
+        ("GET", "/v1/events", 404, "not_found"),
+        ("POST", "/v1/pause", 404, "not_found"),
+        ("POST", "/v1/status", 405, "method_not_allowed"),
+    ],
+)
+async def test_what_is_not_there_is_said(
+    tmp_path: Path, method: str, target: str, status: int, code: str
+) -> None:
+    """Unknown ids, paths and methods have the error document too."""
+    async with serving(FakeView(), tmp_path / "s"):
+        found, _, body = await get(tmp_path / "s", target, method)
+    assert found == status
+    assert set(body["error"]) == {"code", "message", "hint"}
+    assert body["error"]["code"] == code
+
+
+@pytest.mark.parametrize(
+    ("error", "status"), [(RuntimeError("secret detail"), 500), (JournalError("no journal"), 503)]
+)
+async def test_a_failing_view_shows_no_traceback(
+    tmp_path: Path, error: Exception, status: int
+) -> None:
+    """A fault inside is an error document without its inner words, and the daemon goes on."""
+    view = FakeView(error=error)
+    async with serving(view, tmp_path / "s"):
+        found, _, body = await get(tmp_path / "s", "/v1/status")
+        view.error = None
+        again, _, _ = await get(tmp_path / "s", "/v1/status")
+    assert found == status
+    assert "secret" not in json.dumps(body)
+    assert "Traceback" not in json.dumps(body)
+    assert again == 200
+
+
+async def test_a_thousand_rude_words_are_400(tmp_path: Path) -> None:
+    """What is not HTTP, or has huge headers, is refused in the same shape."""
+    async with serving(FakeView(), tmp_path / "s"):
+        status, _, body = await exchange(tmp_path / "s", b"\x16\x03\x01 hello\r\n\r\n")
+        assert (status, body["error"]["code"]) == (400, "bad_request")
+        huge = b"GET / HTTP/1.1\r\nX: " + b"x" * 100_000 + b"\r\n\r\n"
+        status, _, body = await exchange(tmp_path / "s", huge)
+        assert (status, body["error"]["code"]) == (400, "bad_request")
+
+
+# --- rude clients -------------------------------------------------------------------------------
+
+
+async def test_a_silent_client_is_dropped(tmp_path: Path) -> None:
+    """Who connects and never finishes a request is hung up on in time."""
+    async with serving(FakeView(), tmp_path / "s", limits=Limits(request_s=0.2)):
+        reader, writer = await asyncio.open_unix_connection(tmp_path / "s")
+        writer.write(b"GET /v1/status HTTP/1.1\r\nHost:")
+        with suppress(ConnectionError):
+            assert await asyncio.wait_for(reader.read(), 5) == b""
+        writer.close()
+
+
+async def test_a_client_that_never_reads_is_dropped(tmp_path: Path) -> None:
+    """An answer that nobody fetches does not hold its connection for ever."""
+    view = FakeView(blob="x" * 4_000_000)
+    async with serving(view, tmp_path / "s", limits=Limits(idle_s=0.2)) as server:
+        _, writer = await asyncio.open_unix_connection(tmp_path / "s", limit=1024)
+        writer.write(b"GET /v1/status HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert server._runner is not None
+        manager = server._runner.server
+        assert manager is not None
+        async with asyncio.timeout(5):
+            while not manager.requests_count or manager.connections:
+                await asyncio.sleep(0.02)
+        writer.close()
+
+
+async def test_too_many_clients_do_not_shut_the_door_for_good(tmp_path: Path) -> None:
+    """Beyond the limit a client is hung up on; when one leaves, another gets in."""
+    path = tmp_path / "s"
+    async with serving(FakeView(), path, limits=Limits(connections=5)):
+        crowd = [await asyncio.open_unix_connection(path) for _ in range(5)]
+        reader, writer = await asyncio.open_unix_connection(path)
+        with suppress(ConnectionError):
+            assert await asyncio.wait_for(reader.read(), 5) == b""
+        writer.close()
+        for _, one in crowd:
+            one.close()
+        await asyncio.sleep(0.1)
+        assert (await get(path, "/healthz"))[0] == 200
+
+
+async def test_stop_does_not_wait_for_idle_clients(tmp_path: Path) -> None:
+    """Kept connections do not hold up the daemon's end."""
+    server = Control(FakeView(), tmp_path / "s", 0o600)
+    await server.start()
+    _, writer = await asyncio.open_unix_connection(tmp_path / "s")
+    async with asyncio.timeout(5):
+        await server.stop()
+    writer.close()
+
+
+# --- the socket's place -------------------------------------------------------------------------
+
+
+async def test_the_socket_is_born_with_its_mode_and_folder(tmp_path: Path) -> None:
+    """The mode is the configured one; a folder that we make lets pass only whom the mode lets."""
+    path = tmp_path / "run" / "s.sock"
+    old = os.umask(0o077)
+    try:
+        async with serving(FakeView(), path, mode=0o660):
+            assert stat.S_IMODE(path.stat().st_mode) == 0o660
+            assert stat.S_IMODE(path.parent.stat().st_mode) == 0o710
+    finally:
+        os.umask(old)
+    assert not path.exists()
+    assert path.parent.is_dir()
+    private = tmp_path / "private" / "s.sock"
+    async with serving(FakeView(), private, mode=0o600):
+        assert stat.S_IMODE(private.parent.stat().st_mode) == 0o700
+
+
+async def test_a_stale_socket_is_replaced(tmp_path: Path) -> None:
+    """A socket that a killed daemon left is no obstacle."""
+    path = tmp_path / "s"
+    with socket.socket(socket.AF_UNIX) as dead:
+        dead.bind(str(path))
+        dead.listen()
+    async with serving(FakeView(), path):
+        assert (await get(path, "/healthz"))[0] == 200
+
+
+async def test_a_living_daemon_is_not_robbed(tmp_path: Path) -> None:
+    """A second daemon is refused, and the first goes on answering."""
+    path = tmp_path / "s"
+    async with serving(FakeView(), path):
+        with pytest.raises(ConfigError, match=f"another daemon answers on {path}"):
+            await Control(FakeView(), path, 0o660).start()
+        assert (await get(path, "/healthz"))[0] == 200
+
+
+@pytest.mark.parametrize("kind", ["file", "folder", "fifo", "symlink"])
+async def test_what_is_no_socket_is_untouched(tmp_path: Path, kind: str) -> None:
+    """Anything else at the path is refused and left as it is."""
+    path = tmp_path / "s"
+    if kind == "file":
+        path.write_text("precious")
+    elif kind == "folder":
+        path.mkdir()
+    elif kind == "fifo":
+        os.mkfifo(path)
+    else:
+        path.symlink_to(tmp_path / "elsewhere")
+    before = path.lstat()
+    with pytest.raises(ConfigError, match="is not a socket"):
+        await Control(FakeView(), path, 0o660).start()
+    assert path.lstat().st_ino == before.st_ino
+    assert path.lstat().st_mode == before.st_mode
+
+
+async def test_a_path_that_is_too_long_is_refused_with_a_hint(tmp_path: Path) -> None:
+    """The kernel's limit is explained."""
+    path = tmp_path / ("x" * 107)
+    with pytest.raises(ConfigError, match="107 bytes") as caught:
+        await Control(FakeView(), path, 0o660).start()
+    assert "daemon.socket" in caught.value.hint
+
+
+async def test_a_folder_without_permission_is_refused() -> None:
+    """What the system refuses is a sentence."""
+    with pytest.raises(ConfigError, match="cannot be made"):
+        await Control(FakeView(), Path("/proc/uploaderd/s"), 0o660).start()
+
+
+async def test_anothers_socket_is_not_removed_on_stop(tmp_path: Path) -> None:
+    """Only the socket that we made is taken away."""
+    path = tmp_path / "s"
+    async with serving(FakeView(), path):
+        path.unlink()
+        with socket.socket(socket.AF_UNIX) as other:
+            other.bind(str(path))
+            inode = path.lstat().st_ino
+    assert path.lstat().st_ino == inode
+
+
+# --- the client ---------------------------------------------------------------------------------
+
+
+async def test_the_client_asks_with_any_bytes(tmp_path: Path) -> None:
+    """A path that is not UTF-8 reaches the view as it is in the file system."""
+    view = FakeView()
+    async with serving(view, tmp_path / "s"):
+        with Client(tmp_path / "s") as client:
+            await asyncio.to_thread(client.files, path=b"/a b/\xff&=%+\n", state="done")
+            assert await asyncio.to_thread(client.file_document, "no/such ?id") is None
+    assert view.asked[0]["path"] == b"/a b/\xff&=%+\n"
+    assert view.asked[0]["state"] == "done"
+
+
+async def test_the_client_outlives_a_restart(tmp_path: Path) -> None:
+    """A kept connection that the daemon has closed is opened anew."""
+    client = Client(tmp_path / "s")
+    for _ in range(2):
+        async with serving(FakeView(), tmp_path / "s"):
+            assert await asyncio.to_thread(client.get, "/healthz")
+    with pytest.raises(NoDaemonError, match="no daemon answers on"):
+        client.get("/healthz")
+
+
+async def test_the_client_hands_refusals_on(tmp_path: Path) -> None:
+    """The daemon's own sentence and hint reach the caller."""
+    async with serving(FakeView(), tmp_path / "s"):
+        with Client(tmp_path / "s") as client, pytest.raises(AnswerError) as caught:
+            await asyncio.to_thread(client.files, state="lost")
+    assert "lost" in str(caught.value)
+    assert "settling" in caught.value.hint

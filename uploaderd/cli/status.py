@@ -1,0 +1,86 @@
+"""``status``: what is going on now, once, live, or until nothing is left to do."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Final
+
+import click
+
+from uploaderd.cli import screen, voice
+from uploaderd.cli.common import client, config_option, example, json_option, socket_option
+from uploaderd.cli.waiting import patiently
+from uploaderd.errors import Exit, UsageError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from uploaderd.control_client import Client, Status
+
+POLL_S: Final = 0.3
+
+
+@click.command(epilog=example("uploaderd status --watch"))
+@json_option
+@click.option("--watch", is_flag=True, help="Show it live, until Ctrl-C.")
+@click.option("--wait-empty", is_flag=True, help="Block until nothing is left to do.")
+@click.option("--no-color", is_flag=True, help="No colours; so does $NO_COLOR.")
+@config_option
+@socket_option
+def status(
+    as_json: bool,
+    watch: bool,
+    wait_empty: bool,
+    no_color: bool,
+    config: Path | None,
+    socket: Path | None,
+) -> Exit:
+    """Show what the daemon does now, and what waits for what.
+
+    With --wait-empty the exit code is 1 if any file failed or is held.
+    """
+    if watch and (as_json or wait_empty):
+        raise UsageError(
+            "--watch goes with neither --json nor --wait-empty", hint="choose one of them"
+        )
+    with client(config, socket) as asked:
+        if watch:
+            from uploaderd.cli import live  # noqa: PLC0415 - rich is heavy
+
+            live.watch(asked, color=not no_color)
+            return Exit.DONE
+        last = _until_empty(asked) if wait_empty else None
+        if as_json:
+            voice.out(asked.get("/v1/status").decode().strip())
+        elif last is None:
+            now = asked.status()
+            for line in screen.screen(now, screen.waiting(asked, now)):
+                voice.out(line)
+        return Exit.DONE if last is None else _verdict(last)
+
+
+def _until_empty(asked: Client) -> Status:
+    """Wait until the daemon has said twice in a row that nothing is left to do.
+
+    Once could be the moment before it hears of what was dropped just now.
+    """
+    said = 0
+    found = [asked.status()]
+    while True:
+        said = said + 1 if found[-1].drained else 0
+        if said > 1:
+            return found[-1]
+        time.sleep(POLL_S)
+        patiently(lambda: found.append(asked.status()))
+        del found[:-1]
+
+
+def _verdict(last: Status) -> Exit:
+    failed, held = (last.counts.get(state, 0) for state in ("failed", "held"))
+    if not failed and not held:
+        return Exit.DONE
+    voice.error(
+        f"nothing is left to do, but {failed} failed and {held} held",
+        hint="see: uploaderd list --state failed; uploaderd list --state held",
+    )
+    return Exit.FAILED

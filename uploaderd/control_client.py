@@ -1,0 +1,310 @@
+"""The status socket's client: short, synchronous, without aiohttp, so that commands start fast.
+
+A document is read into the record below it; what a newer daemon adds is passed over. ``--json``
+hands the daemon's own document on, unread.
+"""
+
+from __future__ import annotations
+
+import http.client
+import socket
+from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
+from urllib.parse import quote, quote_from_bytes
+
+import msgspec
+
+from uploaderd.errors import NoDaemonError, UploaderdError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+    from types import TracebackType
+
+TIMEOUT_S: Final = 10.0
+PAGE: Final = 500
+_OK: Final = 200
+_NOT_FOUND: Final = 404
+
+T = TypeVar("T")
+
+
+class Why(msgspec.Struct, frozen=True, kw_only=True):
+    """A reason: its code, its sentence, and until when it holds."""
+
+    code: str
+    text: str
+    until: str | None = None
+
+
+class PartCounts(msgspec.Struct, frozen=True, kw_only=True):
+    """How many parts a file has and where they stand."""
+
+    total: int = 0
+    stored: int = 0
+    in_flight: int = 0
+
+
+class Row(msgspec.Struct, frozen=True, kw_only=True):
+    """FILE of the contract, with what the daemon adds to it."""
+
+    id: str
+    path: str
+    watch: str
+    target: str
+    purpose: str
+    bytes: int
+    state: str
+    reason: Why
+    parts: PartCounts
+    bytes_stored: int
+    bytes_resent: int
+    rate_bps: float
+    eta_s: float | None
+    upload_id: str | None
+    expires_at: str | None
+    file_id: str | None
+    md5: str | None
+    attempts: int
+    created_at: str
+    updated_at: str
+    filed: bool = True
+    filed_as: str | None = None
+    inode: int = 0
+    dev: int = 0
+
+    @property
+    def ended(self) -> bool:
+        """Nothing will happen to it any more, its after-care included."""
+        return self.state == "cancelled" or (self.state in {"done", "failed"} and self.filed)
+
+
+class PartRow(msgspec.Struct, frozen=True, kw_only=True):
+    """One line of ``parts_list``."""
+
+    number: int
+    offset: int
+    bytes: int
+    state: str
+    part_id: str | None = None
+    sends: int = 0
+
+
+class HistoryRow(msgspec.Struct, frozen=True, kw_only=True):
+    """One line of ``history``."""
+
+    at: str
+    state: str
+    text: str
+    event: str = ""
+    code: str = ""
+
+
+class Detail(Row, frozen=True, kw_only=True):
+    """One file with its parts and its history."""
+
+    parts_list: list[PartRow] = []
+    history: list[HistoryRow] = []
+
+
+class Bytes(msgspec.Struct, frozen=True, kw_only=True):
+    """The sums of all files' bytes."""
+
+    queued: int
+    stored: int
+    resent: int
+
+
+class WatchRow(msgspec.Struct, frozen=True, kw_only=True):
+    """A watched folder and how the daemon hears of its files."""
+
+    path: str
+    mode: str
+    why: str | None = None
+
+
+class TargetRow(msgspec.Struct, frozen=True, kw_only=True):
+    """A target and whether it takes requests."""
+
+    name: str
+    state: str
+    until: str | None = None
+
+
+class Status(msgspec.Struct, frozen=True, kw_only=True):
+    """``GET /v1/status`` of the contract."""
+
+    version: str
+    pid: int
+    started_at: str
+    state: str
+    drained: bool
+    counts: dict[str, int]
+    bytes: Bytes
+    rate_bps: float
+    watches: list[WatchRow]
+    targets: list[TargetRow]
+    active: list[Row]
+    trouble: str | None = None
+
+
+class Page(msgspec.Struct, frozen=True, kw_only=True):
+    """One page of files."""
+
+    files: list[Row]
+    next: str | None = None
+
+
+class AnswerError(UploaderdError):
+    """The daemon answered, but not with what was asked for.
+
+    Attributes:
+        status: the HTTP status.
+    """
+
+    def __init__(self, message: str, *, status: int, hint: str = "") -> None:
+        super().__init__(message, hint=hint)
+        self.status = status
+
+
+class Client:
+    """Asks the daemon on one socket; a kept connection is opened anew where it was lost."""
+
+    def __init__(self, socket: Path) -> None:
+        self.socket = socket
+        self._connection: _UnixConnection | None = None
+
+    def __enter__(self) -> Self:
+        """Use it as a context manager to close its connection."""
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Close the connection."""
+        self.close()
+
+    def close(self) -> None:
+        """Close the connection; the next call opens another."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.close()
+
+    def status(self) -> Status:
+        """Ask what is going on."""
+        return _read(self.get("/v1/status"), Status)
+
+    def files(
+        self,
+        *,
+        state: str | None = None,
+        path: bytes | None = None,
+        limit: int = PAGE,
+        after: str | None = None,
+    ) -> bytes:
+        """Ask for one page of files, the newest first, as the daemon wrote it."""
+        query = {"state": state, "limit": str(limit), "after": after}
+        pairs = [f"{name}={quote(value, safe='')}" for name, value in query.items() if value]
+        if path is not None:
+            pairs.append(f"path={quote_from_bytes(path, safe='')}")
+        return self.get("/v1/files?" + "&".join(pairs))
+
+    def rows(
+        self, *, state: str | None = None, path: bytes | None = None, limit: int = PAGE
+    ) -> Iterator[Row]:
+        """Go through all files, page by page."""
+        after: str | None = None
+        while True:
+            page = _read(self.files(state=state, path=path, limit=limit, after=after), Page)
+            yield from page.files
+            after = page.next
+            if after is None:
+                return
+
+    def file(self, file_id: str) -> Detail | None:
+        """Ask for one file by its id."""
+        document = self.file_document(file_id)
+        return None if document is None else _read(document, Detail)
+
+    def file_document(self, file_id: str) -> bytes | None:
+        """Ask for one file by its id, as the daemon wrote it."""
+        try:
+            return self.get(f"/v1/files/{quote(file_id, safe='', errors='surrogateescape')}")
+        except AnswerError as error:
+            if error.status == _NOT_FOUND:
+                return None
+            raise
+
+    def get(self, path: str) -> bytes:
+        """Get one document.
+
+        Raises:
+            NoDaemonError: nobody answers.
+            AnswerError: the daemon refuses.
+        """
+        kept = self._connection is not None
+        try:
+            status, body = self._exchange(path)
+        except (http.client.HTTPException, ConnectionError, BrokenPipeError) as error:
+            self.close()
+            if not kept:
+                raise self._nobody(error) from error
+            return self.get(path)
+        except OSError as error:
+            self.close()
+            raise self._nobody(error) from error
+        if status != _OK:
+            raise _refusal(status, body)
+        return body
+
+    def _exchange(self, path: str) -> tuple[int, bytes]:
+        if self._connection is None:
+            self._connection = _UnixConnection(self.socket)
+        self._connection.request("GET", path)
+        answer = self._connection.getresponse()
+        return answer.status, answer.read()
+
+    def _nobody(self, error: Exception) -> NoDaemonError:
+        hint = "start it with: uploaderd run; or name its socket with --socket"
+        if isinstance(error, PermissionError):
+            hint = "your user may not open it: join its group, or see daemon.socket_mode"
+        why = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+        return NoDaemonError(f"no daemon answers on {self.socket}: {why or 'no answer'}", hint=hint)
+
+
+class _UnixConnection(http.client.HTTPConnection):
+    def __init__(self, path: Path) -> None:
+        super().__init__("localhost", timeout=TIMEOUT_S)
+        self._path = path
+
+    def connect(self) -> None:
+        sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        sock.settimeout(TIMEOUT_S)
+        try:
+            sock.connect(str(self._path))
+        except BaseException:
+            sock.close()
+            raise
+        self.sock = sock
+
+
+def _read(document: bytes, kind: type[T]) -> T:
+    try:
+        return msgspec.json.decode(document, type=kind)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise AnswerError(
+            f"the daemon's answer is not understood: {error}",
+            status=_OK,
+            hint="is it another version? compare: uploaderd --version",
+        ) from error
+
+
+def _refusal(status: int, body: bytes) -> AnswerError:
+    found: Any = {}
+    try:
+        found = msgspec.json.decode(body)["error"]
+        return AnswerError(found["message"], status=status, hint=found["hint"])
+    except (msgspec.DecodeError, KeyError, TypeError):
+        return AnswerError(f"the socket answered with HTTP status {status}", status=status)
