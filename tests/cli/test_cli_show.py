@@ -63,12 +63,21 @@ async def test_wait_empty_blocks_until_drained(tmp_path: Path) -> None:
     assert view.asked >= 5
 
 
-async def test_wait_empty_says_what_failed(tmp_path: Path) -> None:
-    """Drained with failures is 1, with their number."""
-    async with daemon(FakeView(rows=ALL[1:]), tmp_path / "s"):
+async def test_wait_empty_says_what_failed_meanwhile_and_what_is_held(tmp_path: Path) -> None:
+    """Both make it 1; a failure of long ago does not."""
+
+    def each(view: FakeView) -> None:
+        if view.asked == 3:
+            view.rows[0] = row("f1", state="failed")
+
+    view = FakeView(rows=[row("f1", state="uploading"), *ALL[1:]], each=each)
+    async with daemon(view, tmp_path / "s"):
         said = await call("status", "--wait-empty", "--socket", tmp_path / "s", home=tmp_path)
     assert said.code == 1
     assert "1 failed and 1 held" in said.err
+    async with daemon(FakeView(rows=[row("f1", state="failed")]), tmp_path / "s"):
+        said = await call("status", "--wait-empty", "--socket", tmp_path / "s", home=tmp_path)
+    assert said.code == 0
 
 
 async def test_wait_empty_outlives_a_restart(tmp_path: Path) -> None:

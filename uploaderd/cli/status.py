@@ -37,7 +37,7 @@ def status(
 ) -> Exit:
     """Show what the daemon does now, and what waits for what.
 
-    With --wait-empty the exit code is 1 if any file failed or is held.
+    With --wait-empty the exit code is 1 if a file is held, or failed meanwhile.
     """
     if watch and (as_json or wait_empty):
         raise UsageError(
@@ -49,34 +49,37 @@ def status(
 
             live.watch(asked, color=not no_color)
             return Exit.DONE
-        last = _until_empty(asked) if wait_empty else None
+        verdict = _until_empty(asked) if wait_empty else Exit.DONE
         if as_json:
             voice.out(asked.get("/v1/status").decode().strip())
-        elif last is None:
+        elif not wait_empty:
             now = asked.status()
             for line in screen.screen(now, screen.waiting(asked, now)):
                 voice.out(line)
-        return Exit.DONE if last is None else _verdict(last)
+        return verdict
 
 
-def _until_empty(asked: Client) -> Status:
+def _until_empty(asked: Client) -> Exit:
     """Wait until the daemon has said twice in a row that nothing is left to do.
 
-    Once could be the moment before it hears of what was dropped just now.
+    Once could be the moment before it hears of what was dropped just now. Failures of long ago
+    are not this command's: it looks at those that came while it waited.
     """
     said = 0
-    found = [asked.status()]
+    first = asked.status()
+    found = [first]
     while True:
         said = said + 1 if found[-1].drained else 0
         if said > 1:
-            return found[-1]
+            return _verdict(first, found[-1])
         time.sleep(POLL_S)
         patiently(lambda: found.append(asked.status()))
         del found[:-1]
 
 
-def _verdict(last: Status) -> Exit:
-    failed, held = (last.counts.get(state, 0) for state in ("failed", "held"))
+def _verdict(first: Status, last: Status) -> Exit:
+    failed = last.counts.get("failed", 0) - first.counts.get("failed", 0)
+    held = last.counts.get("held", 0)
     if not failed and not held:
         return Exit.DONE
     voice.error(

@@ -64,6 +64,7 @@ class Intake:
             ctx.announce(None, file)
         if taken:
             ctx.wakes.due.set()
+            ctx.wakes.cancels.set()  # a file that changed left its session behind
         return touched
 
     def _look(self, sightings: list[Sighting]) -> dict[bytes, Seen]:
