@@ -1,0 +1,205 @@
+"""Taking a file aside, looking at it there, and carrying it to its place or giving it back.
+
+A name can come to mean another file between a check and a rename. So a file is first renamed to a
+hidden name beside its own, where no producer meddles, and looked at there; one that was caught by
+mistake goes back. A crash in between leaves the hidden name, and the same call finds it again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import stat
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+from uploaderd.errors import SpoolError
+from uploaderd.spool import beneath, naming
+from uploaderd.spool.renaming import rename_new, status, sync_folder
+
+if TYPE_CHECKING:
+    from uploaderd.core.model import Identity
+
+_STEP = 1 << 20
+_COARSE_NS = 2_000_000_000  # vfat keeps mtime to two seconds
+
+
+class Moved(StrEnum):
+    """What came of moving or removing a file."""
+
+    MOVED = "moved"
+    ALREADY = "already"
+    SOURCE_GONE = "source_gone"
+    SOURCE_CHANGED = "source_changed"
+
+
+def take(fd: int, name: bytes, identity: Identity) -> Moved:
+    """Rename the file aside if it is that content; ``MOVED`` says that it now waits there."""
+    aside = naming.aside(name, identity.inode)
+    waiting = status(aside, fd)
+    if waiting is None:
+        found = status(name, fd)
+        if found is None:
+            return Moved.SOURCE_GONE
+        if not _is(found, identity):
+            return Moved.SOURCE_CHANGED
+        try:
+            rename_new(name, aside, from_fd=fd, to_fd=fd)
+        except FileNotFoundError:
+            return Moved.SOURCE_GONE
+        waiting = status(aside, fd)
+    if waiting is not None and _is(waiting, identity):
+        return Moved.MOVED
+    put_back(fd, aside, name)
+    return Moved.SOURCE_CHANGED
+
+
+def put_back(fd: int, aside: bytes, name: bytes) -> None:
+    """Give a file its name back, or the next free one if a producer took it meanwhile."""
+    for candidate in naming.candidates(name, limit=name_limit(fd)):
+        try:
+            rename_new(aside, candidate, from_fd=fd, to_fd=fd)
+        except FileExistsError:
+            continue
+        except FileNotFoundError:
+            return
+        sync_folder(fd)
+        return
+
+
+def finished(fd: int, name: bytes, identity: Identity, to_fd: int, new_name: bytes) -> bool:
+    """True if an earlier call brought the file to its place; what it left behind is cleared.
+
+    False says that something else stands there, and that the file has its own name again.
+    """
+    there = status(new_name, to_fd)
+    if there is None or _is(there, identity):
+        return there is not None
+    aside = naming.aside(name, identity.inode)
+    if status(aside, fd) is not None:
+        # A copy to another file system was cut short before its source went. Only the bytes
+        # themselves may decide over deleting that.
+        if _same_content(aside, fd, new_name, to_fd):
+            os.unlink(aside, dir_fd=fd)
+            return True
+        put_back(fd, aside, name)
+        return False
+    source = status(name, fd)
+    untouched = source is not None and _is(source, identity)
+    return not untouched and looks_moved(there, identity)
+
+
+def looks_moved(found: os.stat_result, identity: Identity) -> bool:
+    """True if what stands at the destination may be the file, renamed or copied there by us.
+
+    The receipt keeps the name for us, so a copy is known by what it takes over: size and mtime.
+    """
+    if _is(found, identity):
+        return True
+    return (
+        stat.S_ISREG(found.st_mode)
+        and found.st_size == identity.size
+        and abs(found.st_mtime_ns - identity.mtime_ns) < _COARSE_NS
+    )
+
+
+def _is(found: os.stat_result, identity: Identity) -> bool:
+    """True for that content; a FIFO's or socket's mtime moves, so there the inode decides."""
+    if stat.S_ISREG(found.st_mode) or stat.S_ISLNK(found.st_mode):
+        return beneath.identity_of(found).same_bytes(identity)
+    return (found.st_dev, found.st_ino) == (identity.dev, identity.inode)
+
+
+def _same_content(one: bytes, one_fd: int, other: bytes, other_fd: int) -> bool:
+    try:
+        first = os.open(one, beneath.FILE_BENEATH, dir_fd=one_fd)
+    except OSError:
+        return False
+    try:
+        second = os.open(other, beneath.FILE_BENEATH, dir_fd=other_fd)
+    except OSError:
+        os.close(first)
+        return False
+    with os.fdopen(first, "rb") as left, os.fdopen(second, "rb") as right:
+        if not stat.S_ISREG(os.fstat(left.fileno()).st_mode):
+            return False
+        while True:
+            step = left.read(_STEP)
+            if step != right.read(_STEP):
+                return False
+            if not step:
+                return True
+
+
+def carry(aside: bytes, fd: int, new_name: bytes, to_fd: int) -> None:
+    """Rename the waiting file to its place; across file systems, copy it there whole."""
+    try:
+        rename_new(aside, new_name, from_fd=fd, to_fd=to_fd)
+    except OSError as error:
+        if error.errno != errno.EXDEV:
+            raise
+    else:
+        return
+    found = status(aside, fd)
+    if found is not None and not stat.S_ISREG(found.st_mode):
+        raise SpoolError(
+            "What is no regular file cannot be moved to another file system.",
+            hint="Move or delete it by hand.",
+        )
+    _copy(aside, fd, new_name, to_fd)
+    sync_folder(to_fd)
+    os.unlink(aside, dir_fd=fd)
+
+
+def _copy(aside: bytes, fd: int, new_name: bytes, to_fd: int) -> None:
+    draft = naming.copying(new_name)
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(draft, dir_fd=to_fd)
+    source = os.open(aside, beneath.FILE_BENEATH, dir_fd=fd)
+    try:
+        was = os.fstat(source)
+        target = _create(draft, to_fd, stat.S_IMODE(was.st_mode) & 0o777)
+        try:
+            while step := os.read(source, _STEP):
+                _write_all(target, step)
+            os.utime(target, ns=(was.st_atime_ns, was.st_mtime_ns))
+            os.fsync(target)
+        finally:
+            os.close(target)
+        rename_new(draft, new_name, from_fd=to_fd, to_fd=to_fd)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            os.unlink(draft, dir_fd=to_fd)
+        raise
+    finally:
+        os.close(source)
+
+
+def write_new(name: bytes, document: bytes, fd: int) -> None:
+    """Write a new file whole and durable; the name must be free."""
+    target = _create(name, fd, 0o666)
+    try:
+        _write_all(target, document)
+        os.fsync(target)
+    finally:
+        os.close(target)
+
+
+def _create(name: bytes, fd: int, mode: int) -> int:
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    return os.open(name, flags, mode, dir_fd=fd)
+
+
+def _write_all(fd: int, data: bytes) -> None:
+    view = memoryview(data)
+    while view:
+        view = view[os.write(fd, view) :]
+
+
+def name_limit(fd: int) -> int:
+    """Return the longest name in bytes that the file system takes; 255 at most.
+
+    Some (vfat, ntfs) count characters and report more bytes than a name may really have.
+    """
+    return min(os.fstatvfs(fd).f_namemax or naming.NAME_MAX, naming.NAME_MAX)

@@ -1,0 +1,281 @@
+"""After-care of an ended file: its receipt, then its move to ``done/`` or ``failed/``, or removal.
+
+Each step is one method, safe to call again after a crash at any point of it; the engine journals
+between them. The order that keeps a promise at each moment:
+
+1. ``choose`` a free name. 2. ``write_receipt``, which reserves it: a receipt that exists is whole
+and names its owner. 3. ``move`` or ``remove``, which only ever touch the content they were given.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import json
+import os
+import stat
+from typing import TYPE_CHECKING
+
+from uploaderd.errors import GoneError, NameTakenError, SpoolError
+from uploaderd.spool import beneath, naming
+from uploaderd.spool.carrying import (
+    Moved,
+    carry,
+    finished,
+    looks_moved,
+    name_limit,
+    put_back,
+    take,
+    write_new,
+)
+from uploaderd.spool.renaming import exists, rename_new, status, sync_folder
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from uploaderd.core.model import Identity
+    from uploaderd.spool.tree import Tree
+
+__all__ = ["Filing", "Moved"]
+
+_LARGEST_RECEIPT = 64 << 20
+
+
+class Filing:
+    """After-care below one watch."""
+
+    def __init__(self, tree: Tree) -> None:
+        self._tree = tree
+
+    def choose(self, folder: bytes, path: bytes) -> bytes:
+        """Return the first free place for ``path`` below ``folder``, such as ``done/x~2.jsonl``.
+
+        Free is where neither the name nor its receipt exists. A folder on the way whose name is
+        taken by something else gets a ``~2`` likewise. Names are cut where the receipt's suffix
+        would not fit.
+
+        Raises:
+            SpoolError: ``folder`` itself is a symlink or no folder.
+        """
+        *inner, name = beneath.names(path)
+        taken: list[bytes] = [folder]
+        fd = self._open_top(folder)
+        try:
+            limit = name_limit(fd) if fd is not None else naming.NAME_MAX
+            for part in inner:
+                if fd is None:
+                    taken.append(part)
+                    continue
+                chosen, below = _enter_or_next(fd, part, limit)
+                os.close(fd)
+                fd = below
+                taken.append(chosen)
+            for candidate in naming.candidates(name, limit=limit, room=len(naming.RECEIPT)):
+                if fd is None or not (
+                    exists(candidate, fd) or exists(candidate + naming.RECEIPT, fd)
+                ):
+                    return b"/".join([*taken, candidate])
+            raise AssertionError("candidates are endless")
+        finally:
+            if fd is not None:
+                os.close(fd)
+
+    def write_receipt(self, destination: bytes, document: bytes, *, owner: str) -> None:
+        """Write the receipt of ``destination``, whole and durable, or leave ours that is there.
+
+        ``document`` is JSON with ``owner`` as its ``"id"``.
+
+        Raises:
+            NameTakenError: another owner's receipt, or something else, has that name.
+            SpoolError: a folder on the way is a symlink, or there is no room.
+        """
+        with self._folder_of(destination, make=True) as (fd, name), _mapped(destination):
+            receipt, draft = name + naming.RECEIPT, naming.receipt_draft(owner)
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(draft, dir_fd=fd)
+            if not exists(receipt, fd):
+                try:
+                    write_new(draft, document, fd)
+                    rename_new(draft, receipt, from_fd=fd, to_fd=fd)
+                except FileExistsError:
+                    os.unlink(draft, dir_fd=fd)
+                except OSError:
+                    with contextlib.suppress(FileNotFoundError):
+                        os.unlink(draft, dir_fd=fd)
+                    raise
+            if _owner_of(receipt, fd) != owner:
+                raise NameTakenError(f"Another receipt stands at {beneath.shown(destination)}.")
+            sync_folder(fd)  # again, if it was there: the crash may have come before this line
+
+    def withdraw_receipt(self, destination: bytes, *, owner: str) -> None:
+        """Take back our receipt of ``destination``, so that another name can be chosen."""
+        try:
+            with self._folder_of(destination, make=False) as (fd, name), _mapped(destination):
+                receipt = name + naming.RECEIPT
+                if exists(receipt, fd) and _owner_of(receipt, fd) == owner:
+                    os.unlink(receipt, dir_fd=fd)
+                with contextlib.suppress(FileNotFoundError):
+                    os.unlink(naming.receipt_draft(owner), dir_fd=fd)
+                sync_folder(fd)
+        except GoneError:
+            return
+
+    def move(self, path: bytes, destination: bytes, identity: Identity) -> Moved:
+        """Move a file, of any kind, to ``destination``, durably; never over anything.
+
+        Returns:
+            ``MOVED``; ``ALREADY`` if an earlier call did; ``SOURCE_GONE`` and ``SOURCE_CHANGED``
+            if ``path`` does not hold ``identity``'s content, and then nothing was touched.
+
+        Raises:
+            NameTakenError: something else stands at the destination; the file is where it was.
+            SpoolError: a folder on the way is a symlink, or there is no room for a copy.
+        """
+        with self._folder_of(destination, make=True) as (to_fd, new_name):
+            with _mapped(destination):
+                there = status(new_name, to_fd)
+            try:
+                with self._tree.parent(path) as (fd, name), _mapped(path):
+                    if there is None:
+                        return _move_new(fd, name, identity, to_fd, new_name)
+                    if finished(fd, name, identity, to_fd, new_name):
+                        _sync_both(fd, to_fd)
+                        return Moved.ALREADY
+            except FileExistsError as error:
+                raise _taken(destination) from error
+            except GoneError:
+                known = there is not None and looks_moved(there, identity)
+                return Moved.ALREADY if known else Moved.SOURCE_GONE
+        raise _taken(destination)
+
+    def remove(self, path: bytes, identity: Identity) -> Moved:
+        """Delete a file durably (``after_upload = "delete"``); returns as ``move`` does."""
+        try:
+            with self._tree.parent(path) as (fd, name), _mapped(path):
+                taken = take(fd, name, identity)
+                if taken is Moved.MOVED:
+                    os.unlink(naming.aside(name, identity.inode), dir_fd=fd)
+                    sync_folder(fd)
+                return taken
+        except GoneError:
+            return Moved.SOURCE_GONE
+
+    def _open_top(self, folder: bytes) -> int | None:
+        root = self._tree.folder()
+        try:
+            return os.open(folder, beneath.FOLDER_BENEATH, dir_fd=root)
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise _top_refused(folder, error) from error
+        finally:
+            os.close(root)
+
+    @contextlib.contextmanager
+    def _folder_of(self, destination: bytes, *, make: bool) -> Iterator[tuple[int, bytes]]:
+        """Lend the folder that a destination lies in, made and durable if asked, and its name."""
+        top, *inner = beneath.names(destination)
+        *folders, name = [top, *inner]
+        fd = self._tree.folder()
+        try:
+            for depth, part in enumerate(folders):
+                try:
+                    below = _enter(fd, part, make=make)
+                except OSError as error:
+                    if depth == 0 and error.errno in {errno.ENOTDIR, errno.ELOOP}:
+                        raise _top_refused(part, error) from error
+                    if make and error.errno in {errno.ENOTDIR, errno.ELOOP}:
+                        raise NameTakenError(f"{beneath.shown(part)} is no folder.") from error
+                    raise beneath.translated(error, destination) from error
+                os.close(fd)
+                fd = below
+            yield fd, name
+        finally:
+            os.close(fd)
+
+
+def _enter(fd: int, name: bytes, *, make: bool) -> int:
+    try:
+        return os.open(name, beneath.FOLDER_BENEATH, dir_fd=fd)
+    except FileNotFoundError:
+        if not make:
+            raise
+    with contextlib.suppress(FileExistsError):
+        os.mkdir(name, 0o777, dir_fd=fd)  # less the umask
+    sync_folder(fd)
+    return os.open(name, beneath.FOLDER_BENEATH, dir_fd=fd)
+
+
+def _enter_or_next(fd: int, name: bytes, limit: int) -> tuple[bytes, int | None]:
+    """Open the first of ``name``, ``name~2`` … that is a folder, or name the first that is free."""
+    for candidate in naming.candidates(name, limit=limit):
+        try:
+            return candidate, os.open(candidate, beneath.FOLDER_BENEATH, dir_fd=fd)
+        except FileNotFoundError:
+            return candidate, None
+        except OSError as error:
+            if error.errno not in {errno.ENOTDIR, errno.ELOOP}:
+                raise beneath.translated(error, candidate) from error
+    raise AssertionError("candidates are endless")
+
+
+def _owner_of(receipt: bytes, fd: int) -> str | None:
+    """Read whose receipt stands there; None for anything that is not one of ours."""
+    try:
+        source = os.open(receipt, beneath.FILE_BENEATH, dir_fd=fd)
+    except OSError as error:
+        if error.errno in {errno.ELOOP, errno.ENXIO, errno.EACCES, errno.ENOENT}:
+            return None
+        raise
+    with os.fdopen(source, "rb") as file:
+        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            return None
+        try:
+            document = json.loads(file.read(_LARGEST_RECEIPT))
+        except (ValueError, RecursionError):
+            return None
+    owner = document.get("id") if isinstance(document, dict) else None
+    return owner if isinstance(owner, str) else None
+
+
+def _move_new(fd: int, name: bytes, identity: Identity, to_fd: int, new_name: bytes) -> Moved:
+    taken = take(fd, name, identity)
+    if taken is not Moved.MOVED:
+        return taken
+    aside = naming.aside(name, identity.inode)
+    try:
+        carry(aside, fd, new_name, to_fd)
+    except BaseException:
+        put_back(fd, aside, name)
+        raise
+    _sync_both(fd, to_fd)
+    return Moved.MOVED
+
+
+def _sync_both(fd: int, to_fd: int) -> None:
+    sync_folder(to_fd)
+    sync_folder(fd)
+
+
+def _taken(destination: bytes) -> NameTakenError:
+    return NameTakenError(f"{beneath.shown(destination)} is taken.")
+
+
+def _top_refused(folder: bytes, error: OSError) -> SpoolError:
+    name = beneath.shown(folder)
+    if error.errno in {errno.ENOTDIR, errno.ELOOP}:
+        return SpoolError(
+            f"{name} in the watched folder is a symlink or no folder, so nothing is moved there.",
+            hint=f"Rename or remove {name}; a bind mount may stand in for a symlink.",
+        )
+    return beneath.translated(error, folder)
+
+
+@contextlib.contextmanager
+def _mapped(path: bytes) -> Iterator[None]:
+    try:
+        yield
+    except FileExistsError:
+        raise
+    except OSError as error:
+        raise beneath.translated(error, path) from error

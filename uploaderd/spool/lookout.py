@@ -1,0 +1,291 @@
+"""Keeping a lookout over one watched folder, step by step: inotify, and a rescan behind it."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+from uploaderd.core.model import Arrival
+from uploaderd.errors import GoneError, SpoolError, UnreadableError
+from uploaderd.spool import beneath, mounts
+from uploaderd.spool.notices import Notices, WatchingError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from uploaderd.core.model import Identity
+    from uploaderd.spool.ignore import Ignore
+    from uploaderd.spool.tree import Tree
+    from uploaderd.spool.walk import Seen
+
+BATCH = 500
+_WAITING_SCANS = 1000  # beyond so many no more events are read: the kernel's queue is bounded
+_RETRY_ROUNDS = 20  # rescans between two tries to get inotify back
+_TOLD = 1000  # unreadable folders that are remembered, so that each is told once
+
+
+class Mode(StrEnum):
+    """How changes are noticed between two rescans."""
+
+    INOTIFY = "inotify"
+    POLLING = "polling"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sighting:
+    """Something was seen at a path below the watch, or happened there.
+
+    Attributes:
+        seen: what it was at that moment; None: look for yourself, it may be gone. ``arrival``
+            means nothing then.
+    """
+
+    path: bytes
+    arrival: Arrival
+    seen: Identity | None
+
+
+@dataclass(slots=True)
+class Turn:
+    """What one step brought.
+
+    Attributes:
+        told: events for the log, with their facts.
+        scanned: a full scan came to its end.
+        idle: nothing is left to do until something happens.
+    """
+
+    batch: list[Sighting] = field(default_factory=list)
+    told: list[tuple[str, dict[str, object]]] = field(default_factory=list)
+    scanned: bool = False
+    overflowed: bool = False
+    idle: bool = False
+
+
+@dataclass(slots=True)
+class _Scan:
+    start: bytes
+    arrival: Arrival
+    full: bool
+    walk: Iterator[Seen] | None = None
+
+
+class Lookout:
+    """One run of a watch. Synchronous; one caller at a time, but ``close`` at any moment.
+
+    Attributes:
+        mode: how changes are noticed now.
+        why: why it is polling; empty with inotify.
+        lost: the watched folder cannot be used at present.
+        due: a full scan is to begin.
+    """
+
+    def __init__(self, tree: Tree, *, ignored: Ignore, recursive: bool) -> None:
+        self.mode = Mode.POLLING
+        self.why = "The first scan is not done yet."
+        self.lost = False
+        self.due = True
+        self._tree = tree
+        self._ignored = ignored
+        self._recursive = recursive
+        self._opening = 0
+        self._lock = threading.Lock()
+        self._stepping = threading.Lock()
+        self._closed = False
+        self._notices: Notices | None = None
+        self._rounds_without = 0
+        self._scans: list[_Scan] = []
+        self._unreadable: set[bytes] = set()
+        self._unreadable_now: set[bytes] = set()
+        self._told: list[tuple[str, dict[str, object]]] = []
+
+    @property
+    def folders(self) -> int:
+        """How many folders the kernel watches for us."""
+        return 0 if self._notices is None else self._notices.watched
+
+    @property
+    def fd(self) -> int | None:
+        """The descriptor that is readable when something happened; None when polling."""
+        return None if self._notices is None else self._notices.fd
+
+    def close(self) -> None:
+        """Give everything back; a step that still runs in a thread does so at its end."""
+        with self._lock:
+            self._closed = True
+            if self._notices is not None:
+                self._notices.close()
+        if self._stepping.acquire(blocking=False):
+            self._scans.clear()
+            self._stepping.release()
+
+    def turn(self) -> Turn:
+        """Take one step, of ``BATCH`` sightings at most."""
+        with self._stepping:
+            turn = self._step()
+        if self._closed:
+            # A walk refers to us and we to it: left to the garbage collector, its folders would
+            # stay open for long.
+            self._scans.clear()
+        return turn
+
+    def _step(self) -> Turn:
+        turn = Turn()
+        try:
+            if self.due and not any(scan.full for scan in self._scans):
+                self.due = False
+                self._begin_scan()
+            self._read_events(turn)
+            self._scan_on(turn)
+        except SpoolError as error:
+            self._lose(error)
+        turn.told, self._told = self._told, []
+        turn.idle = not self._scans and not self.due and len(turn.batch) < BATCH
+        return turn
+
+    def _begin_scan(self) -> None:
+        opening = self._tree.open()
+        if self.lost:
+            self.lost = False
+            self._told.append(("spool.back", {"path": str(self._tree.root)}))
+        if opening != self._opening:
+            self._stop_inotify()
+            self._opening = opening
+        if self._notices is None:
+            self._start_inotify()
+        if self._notices is not None:
+            self._notices.begin_round()
+        self._unreadable_now = set()
+        self._scans.insert(0, _Scan(start=b"", arrival=Arrival.FOUND, full=True))
+
+    def _start_inotify(self) -> None:
+        # Not at each rescan: with a big tree, watching it in vain costs a system call a folder.
+        waited, self._rounds_without = self._rounds_without, self._rounds_without + 1
+        if waited % _RETRY_ROUNDS != 0:
+            return
+        kind = self._tree.file_system()
+        if kind is not None and mounts.is_remote(kind):
+            self._poll(f"{kind} does not tell of changes made on other machines.")
+            return
+        try:
+            notices = Notices(ignored=self._ignored, recursive=self._recursive)
+        except WatchingError as error:
+            self._poll(_whole(error))
+            return
+        with self._lock:
+            self._notices = notices
+            if self._closed:
+                notices.close()
+
+    def _stop_inotify(self) -> None:
+        if self._notices is not None:
+            self._notices.close()
+            self._notices = None
+        self._rounds_without = 0
+
+    def _poll(self, why: str) -> None:
+        if self.mode is not Mode.POLLING or self.why != why:
+            self._told.append(("spool.polling", {"path": str(self._tree.root), "why": why}))
+        self.mode, self.why = Mode.POLLING, why
+
+    def _lose(self, error: SpoolError) -> None:
+        """The watched folder cannot be used: say so once and look again at each rescan."""
+        why = _whole(error)
+        if not self.lost:
+            facts: dict[str, object] = {"path": str(self._tree.root), "why": why}
+            self._told.append(("spool.lost", facts))
+        self.lost = True
+        self._scans.clear()
+        self._stop_inotify()
+        self.mode, self.why = Mode.POLLING, why
+
+    def _read_events(self, turn: Turn) -> None:
+        if self._notices is None or len(self._scans) > _WAITING_SCANS:
+            return
+        news = self._notices.drain(BATCH)
+        if news.lost:
+            # Let ``open`` say whether another folder stands there already.
+            self._stop_inotify()
+            self._scans.clear()
+            self.due = True
+        if news.overflowed:
+            turn.overflowed = True
+            self.due = True
+            self._told.append(("spool.overflow", {"path": str(self._tree.root)}))
+        for path, arrival in news.files.items():
+            turn.batch.append(self._sighting(path, arrival))
+        for path, arrival in news.folders.items():
+            self._scans.append(_Scan(start=path, arrival=arrival, full=False))
+
+    def _sighting(self, path: bytes, arrival: Arrival | None) -> Sighting:
+        seen = None
+        if arrival is not None:
+            with contextlib.suppress(GoneError, UnreadableError):
+                seen = self._tree.identify(path)
+        return Sighting(path=path, arrival=arrival or Arrival.FOUND, seen=seen)
+
+    def _scan_on(self, turn: Turn) -> None:
+        """Go on with the latest scan: a new folder comes before the rest of the full one."""
+        while self._scans and len(turn.batch) < BATCH:
+            scan = self._scans[-1]
+            if scan.walk is None:
+                scan.walk = self._walk(scan.start)
+            try:
+                for seen in scan.walk:
+                    turn.batch.append(
+                        Sighting(path=seen.path, arrival=scan.arrival, seen=seen.identity)
+                    )
+                    if len(turn.batch) >= BATCH:
+                        return
+            except (GoneError, UnreadableError):
+                if scan.full:
+                    raise
+            self._scans.remove(scan)
+            if scan.full:
+                self._end_scan(turn)
+
+    def _end_scan(self, turn: Turn) -> None:
+        turn.scanned = True
+        self._unreadable &= self._unreadable_now
+        if self._notices is not None:
+            self._notices.prune()
+            if self.mode is Mode.POLLING:
+                self._told.append(("spool.inotify", {"path": str(self._tree.root)}))
+            self.mode, self.why = Mode.INOTIFY, ""
+
+    def _walk(self, start: bytes) -> Iterator[Seen]:
+        def enter(path: bytes, fd: int) -> None:
+            if self._notices is None:
+                return
+            try:
+                self._notices.enter(path, fd)
+            except WatchingError as error:
+                self._stop_inotify()
+                self._rounds_without = 1
+                self.due = True  # for what happened where no event is read any more
+                self._poll(_whole(error))
+
+        def trouble(path: bytes, error: SpoolError) -> None:
+            if isinstance(error, GoneError):
+                return
+            self._unreadable_now.add(path)
+            if path not in self._unreadable and len(self._unreadable) < _TOLD:
+                self._unreadable.add(path)
+                self._told.append(
+                    ("spool.unreadable", {"path": beneath.shown(path), "why": str(error)})
+                )
+
+        return self._tree.walk(
+            recursive=self._recursive,
+            ignored=self._ignored,
+            start=start,
+            enter=enter,
+            trouble=trouble,
+        )
+
+
+def _whole(error: SpoolError) -> str:
+    return f"{error} {error.hint}".strip()

@@ -1,0 +1,144 @@
+"""Walking a tree of folders by descriptors: as deep as it goes, with few of them open."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from uploaderd.errors import SpoolError
+from uploaderd.spool import beneath
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from uploaderd.core.model import Identity
+
+_OPEN_FOLDERS = 32
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Seen:
+    """Something that is no folder, with what it was when the scan passed; never followed."""
+
+    path: bytes
+    identity: Identity
+
+
+@dataclass(slots=True)
+class _Folder:
+    """A folder whose sub-folders are still to be visited.
+
+    Names hang together by ``above`` instead of each holding its whole path, so that the memory
+    for a deep tree grows with its depth and not with its square.
+    """
+
+    name: bytes
+    above: _Folder | None
+    below: list[bytes] = field(default_factory=list)
+    fd: int | None = None
+
+    def path(self) -> bytes:
+        parts: list[bytes] = []
+        folder: _Folder | None = self
+        while folder is not None:
+            if folder.name:
+                parts.append(folder.name)
+            folder = folder.above
+        return b"/".join(reversed(parts))
+
+    def close(self) -> None:
+        if self.fd is not None:
+            os.close(self.fd)
+            self.fd = None
+
+
+class Walk:
+    """One walk; see ``Tree.walk`` for what the arguments mean."""
+
+    def __init__(
+        self,
+        open_folder: Callable[[bytes], int],
+        *,
+        recursive: bool,
+        ignored: Callable[[bytes], bool],
+        enter: Callable[[bytes, int], None] | None,
+        trouble: Callable[[bytes, SpoolError], None] | None,
+    ) -> None:
+        self._open_folder = open_folder
+        self._recursive = recursive
+        self._ignored = ignored
+        self._enter = enter
+        self._trouble = trouble
+
+    def run(self, start: bytes) -> Iterator[Seen]:
+        """Yield what lies below ``start``; a folder that cannot be read is told and left out."""
+        folder = _Folder(name=start, above=None)
+        folder.fd = self._open_folder(start)
+        stack: list[_Folder] = []
+        try:
+            yield from self._scan(folder)
+            while True:
+                if folder.below:
+                    stack.append(folder)
+                    if len(stack) > _OPEN_FOLDERS:
+                        stack[-1 - _OPEN_FOLDERS].close()
+                else:
+                    folder.close()
+                if not stack:
+                    return
+                folder = self._descend(stack)
+                if folder.fd is not None:
+                    yield from self._scan(folder)
+        finally:
+            folder.close()
+            for left in stack:
+                left.close()
+
+    def _descend(self, stack: list[_Folder]) -> _Folder:
+        """Open the next sub-folder of the deepest folder that has one left."""
+        above = stack[-1]
+        folder = _Folder(name=above.below.pop(), above=above)
+        try:
+            if above.fd is None:  # closed to save descriptors: found again from the top
+                above.fd = self._open_folder(above.path())
+            folder.fd = os.open(folder.name, beneath.FOLDER_BENEATH, dir_fd=above.fd)
+        except OSError as error:
+            self._tell(folder, beneath.translated(error, folder.path()))
+        except SpoolError as error:
+            above.below.clear()
+            self._tell(above, error)
+        finally:
+            if not above.below:
+                stack.pop()
+                above.close()
+        return folder
+
+    def _scan(self, folder: _Folder) -> Iterator[Seen]:
+        path, fd = folder.path(), folder.fd
+        if fd is None:
+            return
+        prefix = path + b"/" if path else b""
+        try:
+            if self._enter is not None:
+                self._enter(path, fd)
+            with os.scandir(fd) as entries:
+                for entry in entries:
+                    name = os.fsencode(entry.name)
+                    if self._ignored(prefix + name):
+                        continue
+                    if entry.is_dir(follow_symlinks=False):
+                        if self._recursive:
+                            folder.below.append(name)
+                        continue
+                    try:
+                        status = entry.stat(follow_symlinks=False)
+                    except FileNotFoundError:
+                        continue
+                    yield Seen(path=prefix + name, identity=beneath.identity_of(status))
+        except OSError as error:
+            self._tell(folder, beneath.translated(error, path))
+
+    def _tell(self, folder: _Folder, error: SpoolError) -> None:
+        if self._trouble is not None:
+            self._trouble(folder.path(), error)

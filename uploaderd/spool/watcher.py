@@ -1,0 +1,114 @@
+"""What happens in one watched folder, as a stream."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from uploaderd.spool.ignore import Ignore
+from uploaderd.spool.lookout import BATCH, Lookout, Mode, Sighting
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, Callable
+
+    from uploaderd.seams import Offload
+    from uploaderd.spool.tree import Tree
+
+__all__ = ["BATCH", "Mode", "Sighting", "Watcher"]
+
+
+class Watcher:
+    """One watch's sightings.
+
+    Attributes:
+        mode: how changes are noticed now.
+        why: why it is polling; empty with inotify.
+        overflows: how often the kernel's queue overflowed, so that everything was scanned anew.
+        scans: how many full scans came to their end; before the first, the folder is not known.
+    """
+
+    def __init__(
+        self,
+        tree: Tree,
+        *,
+        ignore: tuple[str, ...],
+        recursive: bool,
+        rescan_s: float,
+        offload: Offload,
+        report: Callable[[str, dict[str, object]], None],
+    ) -> None:
+        self.mode = Mode.POLLING
+        self.why = "The first scan is not done yet."
+        self.overflows = 0
+        self.scans = 0
+        self._tree = tree
+        self._ignored = Ignore(ignore)
+        self._recursive = recursive
+        self._rescan_s = rescan_s
+        self._offload = offload
+        self._report = report
+        self._wake = asyncio.Event()
+        self._asked = False
+        self._lookout: Lookout | None = None
+
+    @property
+    def folders(self) -> int:
+        """How many folders the kernel watches for us; 0 when polling."""
+        return 0 if self._lookout is None else self._lookout.folders
+
+    async def rescan_now(self) -> None:
+        """Ask for a full scan at once; returns when it is asked for, not when it is done."""
+        self._asked = True
+        self._wake.set()
+
+    async def sightings(self) -> AsyncGenerator[list[Sighting], None]:
+        """Yield what is seen, for ever, in batches of at most ``BATCH``; one caller at a time.
+
+        Watching begins before the first scan, and events are read between the steps of a scan.
+        An empty batch marks the end of a full scan: whatever was not told by then was not there.
+        While the consumer is busy nothing is read: the backlog waits in the kernel's bounded
+        queue, and an overflow of that brings a scan. Once cancelled, call it again: it begins
+        with a scan.
+        """
+        # A step that was cancelled runs to its end in its thread, so each call has a lookout of
+        # its own that no older step can touch.
+        lookout = Lookout(self._tree, ignored=self._ignored, recursive=self._recursive)
+        self._lookout = lookout
+        loop = asyncio.get_running_loop()
+        next_scan = loop.time()
+        try:
+            while True:
+                lookout.due |= self._asked
+                self._asked = False
+                turn = await self._offload(lookout.turn)
+                self.mode, self.why = lookout.mode, lookout.why
+                self.overflows += turn.overflowed
+                self.scans += turn.scanned
+                for event, facts in turn.told:
+                    self._report(event, facts)
+                if turn.scanned or lookout.lost:
+                    next_scan = loop.time() + self._rescan_s
+                if turn.batch:
+                    yield turn.batch
+                if turn.scanned:
+                    yield []
+                if turn.idle and await self._waited_out(lookout.fd, next_scan):
+                    lookout.due = True
+        finally:
+            lookout.close()
+
+    async def _waited_out(self, fd: int | None, until: float) -> bool:
+        """Wait for an event or ``rescan_now``; True if instead the time of the next scan came."""
+        loop = asyncio.get_running_loop()
+        if fd is not None:
+            loop.add_reader(fd, self._wake.set)
+        try:
+            async with asyncio.timeout_at(until):
+                await self._wake.wait()
+        except TimeoutError:
+            return True
+        finally:
+            if fd is not None:
+                loop.remove_reader(fd)
+        self._wake.clear()
+        return False
