@@ -105,7 +105,6 @@ async def _wire(
     stack.push_async_callback(keep, journal.close)
     session = open_session(connections=config.transfer.parts_in_flight + SPARE_CONNECTIONS)
     stack.push_async_callback(session.close)
-    signal.signal(signal.SIGIO, signal.SIG_IGN)  # a broken lease must not end the process
     places = {}
     for watch in config.watches:
         place = _place(watch, disk)

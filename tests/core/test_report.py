@@ -133,8 +133,9 @@ def test_any_path_can_be_shown(path: bytes) -> None:
 def test_drained_means_that_nothing_goes_on_by_itself(state: FileState) -> None:
     """Held, failed, done and cancelled files do not keep it from being drained."""
     rests = {FileState.DONE, FileState.HELD, FileState.FAILED, FileState.CANCELLED}
-    assert drained({state: 1}, unfiled=0) is (state in rests)
-    assert not drained({FileState.DONE: 1}, unfiled=1)
+    assert drained({state: 1}, unfiled=0, scanned=True) is (state in rests)
+    assert not drained({FileState.DONE: 1}, unfiled=1, scanned=True)
+    assert not drained({}, unfiled=0, scanned=False)
 
 
 def test_status_shows_every_key_of_the_contract() -> None:
@@ -147,6 +148,7 @@ def test_status_shows_every_key_of_the_contract() -> None:
             state="running",
             counts={FileState.DONE: 2},
             unfiled=0,
+            scanned=True,
             bytes_queued=1,
             bytes_stored=2,
             bytes_resent=3,

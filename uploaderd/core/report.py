@@ -67,6 +67,7 @@ class Snapshot:
     state: str
     counts: Mapping[FileState, int]
     unfiled: int
+    scanned: bool
     bytes_queued: int
     bytes_stored: int
     bytes_resent: int
@@ -182,9 +183,12 @@ def moment_document(moment: Moment) -> Document:
     }
 
 
-def drained(counts: Mapping[FileState, int], *, unfiled: int) -> bool:
-    """Whether all that was dropped has ended and left the spool, or waits for a person."""
-    return unfiled == 0 and not any(counts.get(state, 0) for state in UNDRAINED)
+def drained(counts: Mapping[FileState, int], *, unfiled: int, scanned: bool) -> bool:
+    """Whether all that was dropped has ended and left the spool, or waits for a person.
+
+    Before every watch was ``scanned`` once, nobody knows what was dropped meanwhile.
+    """
+    return scanned and unfiled == 0 and not any(counts.get(state, 0) for state in UNDRAINED)
 
 
 def status_document(snapshot: Snapshot) -> Document:
@@ -194,7 +198,7 @@ def status_document(snapshot: Snapshot) -> Document:
         "pid": snapshot.pid,
         "started_at": rfc3339(snapshot.started_s),
         "state": snapshot.state,
-        "drained": drained(snapshot.counts, unfiled=snapshot.unfiled),
+        "drained": drained(snapshot.counts, unfiled=snapshot.unfiled, scanned=snapshot.scanned),
         "counts": {state.value: snapshot.counts.get(state, 0) for state in FileState},
         "bytes": {
             "queued": snapshot.bytes_queued,

@@ -7,6 +7,7 @@ the journal, and an effect that was interrupted is simply found again.
 from __future__ import annotations
 
 import asyncio
+from contextlib import aclosing
 from typing import TYPE_CHECKING
 
 from uploaderd import logs
@@ -115,15 +116,16 @@ class Engine:
 
     async def _take_in(self, place: Place) -> None:
         intake = self._intakes[place.name]
-        async for batch in place.watcher.sightings():
-            self.ctx.trouble.pop(place.name, None)
-            if self.draining:
-                return
-            try:
-                for file in await intake.take(batch):
-                    await self._touched(file)
-            except (JournalError, StaleError) as error:
-                self._trouble("journal", error)  # the next scan sees it again
+        async with aclosing(place.watcher.sightings()) as sightings:
+            async for batch in sightings:
+                self.ctx.trouble.pop(place.name, None)
+                if self.draining:
+                    return
+                try:
+                    for file in await intake.take(batch):
+                        await self._touched(file)
+                except (JournalError, StaleError) as error:
+                    self._trouble("journal", error)  # the next scan sees it again
 
     async def _touched(self, file: File) -> None:
         transfer = self.transfers.get(file.id)

@@ -65,8 +65,9 @@ async def look(ctx: Context, place: Place, file: File) -> None:
         now=now,
     )
     match verdict:
-        case Busy(look_again_s=due_s):
+        case Busy(look_again_s=wait_s):
             why = reason("settling.writer_open")
+            due_s = now.wall_s + wait_s
             await ctx.apply(file, Unsettled(identity=seen.identity, reason=why, due_s=due_s))
         case Quiet(until_wall_s=due_s):
             why = reason("settling.quiet", until_s=due_s)
