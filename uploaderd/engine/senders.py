@@ -2,13 +2,26 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from uploaderd.core.schedule import pick
 
 if TYPE_CHECKING:
-    from uploaderd.engine.parts import PartsRun
+    from uploaderd.core.model import Now
+    from uploaderd.core.schedule import Candidate
     from uploaderd.seams import Clock
+
+
+class Sender(Protocol):
+    """A file in flight, as far as places are concerned."""
+
+    def candidate(self, now: Now) -> Candidate | None:
+        """What is needed to choose, or None if there is nothing to send now."""
+        ...
+
+    def send_next(self) -> None:
+        """Start the next part; its place is counted already and is released when it ends."""
+        ...
 
 
 class Senders:
@@ -17,11 +30,11 @@ class Senders:
     def __init__(self, clock: Clock, places: int) -> None:
         self._clock = clock
         self._places = places
-        self._runs: dict[str, PartsRun] = {}
+        self._runs: dict[str, Sender] = {}
         self.in_flight = 0
         self.stopped = False
 
-    def add(self, file_id: str, run: PartsRun) -> None:
+    def add(self, file_id: str, run: Sender) -> None:
         """Let a file compete for places."""
         self._runs[file_id] = run
         self.pump()
