@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from uploaderd import logs
 from uploaderd.config import LogFormat, LogLevel
-from uploaderd.secrets import Secret
+from uploaderd.config.secrets import Secret
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -40,18 +40,12 @@ def test_every_option_in_the_readmes_table_exists() -> None:
             assert option in output, f"{name} {option}"
 
 
-def test_the_tests_that_the_crash_table_names_exist() -> None:
-    """Each row can be tried."""
-    named = re.findall(r"`(tests/[\w/]+\.py)::(\w+)", text_of("ARCHITECTURE.md"))
-    assert named
-    for file, test in named:
-        assert re.search(rf"def {test}\b", (ROOT / file).read_text("utf-8")), f"{file}::{test}"
-
-
 def test_the_files_that_the_documents_name_exist() -> None:
     """In backquotes, with a folder before them."""
     for document in ("README.md", "ARCHITECTURE.md"):
-        for name in re.findall(r"`((?:[\w.]+/)+[\w.]+\.(?:py|sql|service|toml))`", text_of(document)):
+        for name in re.findall(
+            r"`((?:[\w.]+/)+[\w.]+\.(?:py|sql|service|toml))`", text_of(document)
+        ):
             places = (ROOT / name, ROOT / "uploaderd" / name)
             assert any(place.exists() for place in places), f"{document}: {name}"
 

@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING
 from uploaderd import __version__, logs, systemd
 from uploaderd.client import Client, TargetAddress, open_session
 from uploaderd.clock import SystemClock
-from uploaderd.control import Control
+from uploaderd.config.secrets import Secret, find_key, key_warnings
+from uploaderd.control.server import Control
 from uploaderd.engine.context import Context, Place, Service
 from uploaderd.engine.engine import Engine
 from uploaderd.engine.view import EngineView
@@ -24,7 +25,6 @@ from uploaderd.errors import ConfigError, SpoolError
 from uploaderd.journal import Journal
 from uploaderd.lock import StateLock
 from uploaderd.offload import Threads
-from uploaderd.secrets import Secret, find_key, key_warnings
 from uploaderd.spool.filing import Filing
 from uploaderd.spool.tree import Tree
 from uploaderd.spool.watcher import Watcher
@@ -106,8 +106,9 @@ async def _wire(
     session = open_session(connections=config.transfer.parts_in_flight + SPARE_CONNECTIONS)
     stack.push_async_callback(session.close)
     places = {}
+    trouble: dict[str, str] = {}
     for watch in config.watches:
-        place = _place(watch, disk)
+        place = _place(watch, disk, trouble)
         stack.callback(place.tree.close)
         places[place.name] = place
     chance = random.Random()  # noqa: S311 - jitter, not secrets
@@ -129,23 +130,30 @@ async def _wire(
             },
             transfer=config.transfer,
             retry=config.retry,
+            trouble=trouble,
         )
     )
 
 
-def _place(watch: Watch, disk: Offload) -> Place:
+def _place(watch: Watch, disk: Offload, trouble: dict[str, str]) -> Place:
     tree = Tree(watch.path)
     try:
         tree.open()
     except SpoolError as error:
         raise ConfigError(str(error), hint=error.hint) from error
 
+    name = str(watch.path)
+
     def report(event: str, facts: dict[str, object]) -> None:
+        if event == "spool.lost":
+            trouble[name] = f"the watched folder {name} cannot be used: {facts.get('why', '')}"
+        elif event == "spool.back":
+            trouble.pop(name, None)
         say = log.info if event in {"spool.inotify", "spool.back"} else log.warning
         say(event, exc=None, watch=watch.path, **facts)
 
     return Place(
-        name=str(watch.path),
+        name=name,
         settings=watch,
         tree=tree,
         watcher=Watcher(

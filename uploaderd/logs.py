@@ -16,8 +16,8 @@ from datetime import UTC, datetime
 from math import isfinite
 from typing import TYPE_CHECKING, TextIO
 
-from uploaderd.secrets import Redactor, Secret
-from uploaderd.settings import LogFormat, LogLevel
+from uploaderd.config.secrets import Redactor, Secret
+from uploaderd.config.settings import LogFormat, LogLevel
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import uploaderd
-from uploaderd.control import Control
+from uploaderd.control.server import Control
 from uploaderd.core.model import FileState
 from uploaderd.core.report import escape_path
 

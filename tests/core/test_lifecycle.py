@@ -48,7 +48,9 @@ EVENTS: dict[str, Event] = {
     "Admitted": events.Admitted(),
     "Assembled": events.Assembled(md5="d" * 32),
     "Completed": events.Completed(remote_file="file-1", result="{}"),
-    "AlreadyUploaded": events.AlreadyUploaded(remote_file="file-0", result="{}", md5="e" * 32),
+    "AlreadyUploaded": events.AlreadyUploaded(
+        remote_file="file-0", result="{}", md5="e" * 32, filed=False
+    ),
     "Ambiguous": events.Ambiguous(due_s=2_002.0, looks=2),
     "Restarted": events.Restarted(detail="The session was over."),
     "Deferred": events.Deferred(reason=WHY, due_s=2_010.0, deferrals=3),
@@ -206,6 +208,17 @@ def test_success_is_followed_by_after_care() -> None:
     assert decision.file.due_s == NOW.wall_s
     assert decision.effects == (Effect.FILE_AWAY,)
     assert decision.upload_state is UploadState.COMPLETED
+
+
+def test_a_content_that_arrived_before_gets_a_receipt_where_it_has_none() -> None:
+    """Under its own path; where one lies there already nothing is left to do."""
+    file = a_file(FileState.UPLOADING, upload=None)
+    event = events.AlreadyUploaded(remote_file="f", result="{}", md5="e" * 32, filed=False)
+    first = decide(file, event, NOW)
+    assert first.effects == (Effect.FILE_AWAY,)
+    filed = decide(first.file, EVENTS["Filed"], NOW)
+    assert filed.file.reason.code == "done.already_uploaded"
+    assert decide(file, replace(event, filed=True), NOW).effects == ()
 
 
 def test_a_filed_file_needs_nothing_more() -> None:

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from uploaderd import paths
-from uploaderd.control_client import Client
+from uploaderd.config import paths
+from uploaderd.control.client import Client
 from uploaderd.errors import ConfigError
 
 if TYPE_CHECKING:

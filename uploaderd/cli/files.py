@@ -11,14 +11,14 @@ import msgspec
 from uploaderd.cli import voice
 from uploaderd.cli.common import client, config_option, example, json_option, socket_option
 from uploaderd.cli.waiting import by_name, find
+from uploaderd.config.units import human_bytes, human_duration, human_rate
 from uploaderd.core.model import FileState
 from uploaderd.errors import UploaderdError
-from uploaderd.units import human_bytes, human_duration, human_rate
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from uploaderd.control_client import Client, Detail, Row
+    from uploaderd.control.client import Client, Detail, Row
 
 _PARTS_SHOWN: Final = 40
 _HEAD: Final = f"{'STATE':<10}  {'SIZE':>10}  {'STORED':>6}  PATH"

@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from uploaderd.cli import screen, voice
-from uploaderd.control_client import AnswerError
+from uploaderd.control.client import AnswerError
 from uploaderd.errors import NoDaemonError
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from rich.console import RenderableType
 
-    from uploaderd.control_client import Client, Row, Status
+    from uploaderd.control.client import Client, Row, Status
 
 POLL_S: Final = 0.5
 PLAIN_POLL_S: Final = 1.0

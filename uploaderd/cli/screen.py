@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from uploaderd.cli import voice
-from uploaderd.units import human_bytes, human_duration, human_rate
+from uploaderd.config.units import human_bytes, human_duration, human_rate
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from uploaderd.control_client import Client, Row, Status
+    from uploaderd.control.client import Client, Row, Status
 
 WAITING: Final = ("held", "uncertain", "deferred", "settling", "queued", "failed")
 SHOWN: Final = 5

@@ -15,7 +15,7 @@ from uploaderd.errors import Exit, UsageError
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from uploaderd.control_client import Client, Status
+    from uploaderd.control.client import Client, Status
 
 POLL_S: Final = 0.3
 

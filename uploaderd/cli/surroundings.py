@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal
 
-from uploaderd.control_client import Client
+from uploaderd.config.secrets import find_key, key_warnings
+from uploaderd.control.client import Client
 from uploaderd.errors import ConfigError, UploaderdError
-from uploaderd.secrets import find_key, key_warnings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

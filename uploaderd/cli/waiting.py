@@ -13,14 +13,14 @@ from typing import TYPE_CHECKING, Final
 
 from uploaderd.cli import voice
 from uploaderd.cli.common import boot_s
-from uploaderd.control_client import AnswerError
+from uploaderd.control.client import AnswerError
 from uploaderd.core.report import escape_path
 from uploaderd.errors import NoDaemonError, UploaderdError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
-    from uploaderd.control_client import Client, Row
+    from uploaderd.control.client import Client, Row
 
 POLL_S: Final = 0.25
 AWAY_S: Final = 60.0

@@ -75,11 +75,15 @@ class Completed:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AlreadyUploaded:
-    """The same content is at the service since an earlier upload."""
+    """The same content is at the service since an earlier upload.
+
+    ``filed`` says that a receipt of this content lies under this file's path already.
+    """
 
     remote_file: str
     result: str
     md5: str
+    filed: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

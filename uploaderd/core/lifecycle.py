@@ -292,16 +292,10 @@ def _apply(file: File, event: Event, now: Now) -> File:  # noqa: C901, PLR0911, 
             return _to_file_away(
                 replace(file, remote_file=remote, result=result), reason("done.filing"), now
             )
-        case AlreadyUploaded(remote_file=remote, result=result, md5=md5):
-            return replace(
-                file,
-                remote_file=remote,
-                result=result,
-                md5=md5,
-                reason=reason("done.already_uploaded"),
-                filing=Filing.FILED,
-                finished_s=now.wall_s,
-            )
+        case AlreadyUploaded(remote_file=remote, result=result, md5=md5, filed=filed):
+            known = replace(file, remote_file=remote, result=result, md5=md5)
+            known = _to_file_away(known, reason("done.already_uploaded"), now)
+            return replace(known, filing=Filing.FILED, due_s=None) if filed else known
         case Ambiguous(due_s=due_s, looks=looks):
             why = reason("uncertain.reply_lost", until_s=due_s)
             return replace(file, reason=why, due_s=due_s, deferrals=looks)
@@ -327,14 +321,19 @@ def _apply(file: File, event: Event, now: Now) -> File:  # noqa: C901, PLR0911, 
         case FilingAs(filed_as=filed_as):
             return replace(file, filed_as=filed_as, due_s=now.wall_s)
         case FilingFailed(detail=detail, due_s=due_s):
-            if file.state is FileState.FAILED:
-                return replace(file, due_s=due_s)  # why it failed matters more
+            if not file.reason.code.startswith("done.filing"):
+                return replace(file, due_s=due_s)  # why it ended so matters more
             why = reason("done.filing_failed", until_s=due_s, detail=detail)
             return replace(file, reason=why, due_s=due_s)
         case Filed(place=place):
-            done = file.state is FileState.DONE
-            why = reason("done.uploaded", place=place) if done else file.reason
-            return replace(file, filing=Filing.FILED, reason=why)
+            return replace(file, filing=Filing.FILED, reason=why_filed(file, place))
+
+
+def why_filed(file: File, place: str) -> Reason:
+    """The last reason of a file that is filed: why it failed stays, and so does an old arrival."""
+    if file.state is FileState.DONE and file.reason.code != "done.already_uploaded":
+        return reason("done.uploaded", place=place)
+    return file.reason
 
 
 def _settle_again(file: File, code: str, now: Now) -> File:

@@ -15,16 +15,16 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Final
 
 from uploaderd.cli.common import boot_s
+from uploaderd.config.units import human_bytes
 from uploaderd.demo import data, proof
 from uploaderd.demo.show import Show
 from uploaderd.demo.stage import Stage
 from uploaderd.errors import NoDaemonError, UploaderdError
-from uploaderd.units import human_bytes
 
 if TYPE_CHECKING:
     from concurrent.futures import Future
 
-    from uploaderd.control_client import Row
+    from uploaderd.control.client import Row
     from uploaderd.demo.data import Source
 
 LONGEST_S: Final = 55.0

@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
 
+from uploaderd.config.units import human_bytes
 from uploaderd.demo.stage import FILES_IN_FLIGHT, PART_BYTES, PARTS_IN_FLIGHT
-from uploaderd.units import human_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from uploaderd.control_client import Row
+    from uploaderd.control.client import Row
     from uploaderd.demo.data import Source
     from uploaderd.demo.stage import Stage
 

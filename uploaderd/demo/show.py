@@ -9,14 +9,14 @@ from rich.live import Live
 from rich.text import Text
 
 from uploaderd.cli.live import bars
-from uploaderd.units import human_bytes
+from uploaderd.config.units import human_bytes
 
 if TYPE_CHECKING:
     from types import TracebackType
 
     from rich.table import Table
 
-    from uploaderd.control_client import Row
+    from uploaderd.control.client import Row
 
 _PLAIN_WIDTH: Final = 124
 _STEP_PERCENT: Final = 10

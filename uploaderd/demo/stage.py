@@ -16,7 +16,7 @@ from typing import IO, TYPE_CHECKING, Any, Final, Self
 from urllib.parse import urlsplit
 
 from uploaderd.cli.common import answers, boot_s
-from uploaderd.control_client import Client
+from uploaderd.control.client import Client
 from uploaderd.errors import UploaderdError
 
 if TYPE_CHECKING:

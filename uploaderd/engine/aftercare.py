@@ -13,8 +13,8 @@ import msgspec
 
 from uploaderd import logs
 from uploaderd.core.events import Filed, FilingAs, FilingFailed
+from uploaderd.core.lifecycle import why_filed
 from uploaderd.core.model import FileState
-from uploaderd.core.reasons import reason
 from uploaderd.core.report import escape_path, receipt_document
 from uploaderd.engine.calls import sentence
 from uploaderd.errors import NameTakenError, SpoolError
@@ -59,7 +59,7 @@ async def _file(ctx: Context, place: Place, file: File, name: bytes) -> None:
     if file.upload is not None:
         upload = await ctx.keep(ctx.journal.upload, file.upload)
         parts = await ctx.keep(ctx.journal.parts, file.upload)
-    final = replace(file, reason=reason("done.uploaded", place=shown)) if done else file
+    final = replace(file, reason=why_filed(file, shown))
     result = None if file.result is None else msgspec.json.decode(file.result)
     receipt = msgspec.json.format(
         msgspec.json.encode(receipt_document(final, upload, parts or [], result)), indent=2

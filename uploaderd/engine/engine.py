@@ -111,14 +111,14 @@ class Engine:
                 await self._take_in(place)
             except Exception as error:
                 log.exception("watch.trouble", watch=place.name, exc=error)
-                self.ctx.trouble[place.name] = f"the watch {place.name} broke off: {error}"
+                self.ctx.trouble[f"{place.name} watching"] = f"the watch broke off: {error}"
                 await asyncio.sleep(BENCH_S)
 
     async def _take_in(self, place: Place) -> None:
         intake = self._intakes[place.name]
         async with aclosing(place.watcher.sightings()) as sightings:
             async for batch in sightings:
-                self.ctx.trouble.pop(place.name, None)
+                self.ctx.trouble.pop(f"{place.name} watching", None)
                 if self.draining:
                     return
                 try:

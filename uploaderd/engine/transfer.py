@@ -139,7 +139,8 @@ class Transfer:
         """
         ctx, size = self._ctx, self.file.identity.size
         watch = self._place.name
-        if await ctx.keep(ctx.journal.uploaded_content, watch, size) is None:
+        path = self.file.path
+        if await ctx.keep(ctx.journal.uploaded_content, watch, path, size) is None:
             return None
         whole = Md5Pass(source, [Range(number=1, offset=0, length=size)])
         try:
@@ -148,7 +149,9 @@ class Transfer:
         except SpoolError as error:
             return event_of(ctx, self.file, error)
         md5 = whole.hexdigest()
-        known = await ctx.keep(ctx.journal.uploaded_content, watch, size, md5)
+        known = await ctx.keep(ctx.journal.uploaded_content, watch, path, size, md5)
         if known is None or known.remote_file is None or known.result is None:
             return None
-        return AlreadyUploaded(remote_file=known.remote_file, result=known.result, md5=md5)
+        return AlreadyUploaded(
+            remote_file=known.remote_file, result=known.result, md5=md5, filed=known.path == path
+        )

@@ -54,7 +54,10 @@ class EngineView:
                 state="draining" if engine.draining else "running",
                 counts=counts,
                 unfiled=unfiled,
-                scanned=all(place.watcher.scans for place in ctx.places.values()),
+                scanned=all(
+                    place.watcher.scans and place.name not in ctx.trouble
+                    for place in ctx.places.values()
+                ),
                 bytes_queued=queued - sum(t.progress.bytes_stored for t in self._transfers()),
                 bytes_stored=stored + sum(t.progress.bytes_stored for t in self._transfers()),
                 bytes_resent=resent,

@@ -166,12 +166,17 @@ class Questions(Store):
         )
         return frozenset(row["id"] for row in rows)
 
-    def uploaded_content(self, watch: str, size: int, md5: str | None = None) -> File | None:
-        """A file of this watch that arrived with this size, and this md5 where one is given."""
+    def uploaded_content(
+        self, watch: str, path: bytes, size: int, md5: str | None = None
+    ) -> File | None:
+        """A file of this watch that arrived with this size, and this md5 where one is given.
+
+        One that was at this very path comes first.
+        """
         row = self._one(
             "SELECT * FROM files WHERE watch = ? AND state = 'done' AND size = ?"
-            " AND (? IS NULL OR md5 = ?) ORDER BY created LIMIT 1",
-            (watch, size, md5, md5),
+            " AND (? IS NULL OR md5 = ?) ORDER BY path = ? DESC, created LIMIT 1",
+            (watch, size, md5, md5, path),
         )
         return None if row is None else to_file(row)
 

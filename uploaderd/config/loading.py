@@ -1,8 +1,4 @@
-"""The configuration: one TOML file becomes frozen values, or a refusal that says what to mend.
-
-Reading order: ``settings`` (every key), ``keys`` and ``kinds`` (how one is read and refused),
-this file (the document as a whole), ``checks`` (what the values must not be together).
-"""
+"""The document as a whole: found, read, checked; or a refusal that says what to mend."""
 
 from __future__ import annotations
 
@@ -12,44 +8,21 @@ import tomllib
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
-from uploaderd import checks, keys, kinds, paths
-from uploaderd.core.model import Flavour
-from uploaderd.errors import ConfigError
-from uploaderd.keys import Fallback, Place
-from uploaderd.settings import (
-    AfterUpload,
+from uploaderd.config import checks, keys, kinds, paths
+from uploaderd.config.keys import Fallback, Place
+from uploaderd.config.settings import (
     Config,
     Daemon,
-    LogFormat,
-    LogLevel,
     Retry,
     Target,
     Transfer,
     Watch,
 )
-from uploaderd.units import Timetable
+from uploaderd.errors import ConfigError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
-
-__all__ = [
-    "SECTIONS",
-    "AfterUpload",
-    "Config",
-    "Daemon",
-    "Flavour",
-    "LogFormat",
-    "LogLevel",
-    "Retry",
-    "Target",
-    "Timetable",
-    "Transfer",
-    "Watch",
-    "load",
-    "parse",
-    "redacted",
-]
 
 T = TypeVar("T")
 

@@ -10,14 +10,14 @@ from pathlib import Path
 
 import pytest
 
-from uploaderd import config, keys
-from uploaderd.config import AfterUpload, Config, Flavour, LogFormat, LogLevel
+from uploaderd import config
+from uploaderd.config import AfterUpload, Config, Flavour, LogFormat, LogLevel, keys
+from uploaderd.config.units import UNLIMITED, Timetable
 from uploaderd.errors import ConfigError, Exit
-from uploaderd.units import UNLIMITED, Timetable
 
 ENV = {"STATE_DIRECTORY": "/var/lib/uploaderd", "RUNTIME_DIRECTORY": "/run/uploaderd"}
 MINIMAL = '[[watch]]\npath = "/var/spool/uploaderd"\n'
-EXAMPLE = Path(__file__).parent.parent / "config.example.toml"
+EXAMPLE = Path(__file__).parents[2] / "config.example.toml"
 
 
 def parse(text: str, env: dict[str, str] | None = None) -> Config:

@@ -20,7 +20,7 @@ import msgspec
 from aiohttp import web
 
 from uploaderd import __version__, logs
-from uploaderd.control_socket import BACKLOG, claim, identity
+from uploaderd.control.claim import BACKLOG, claim, identity
 from uploaderd.core.model import FileState
 from uploaderd.errors import UploaderdError, UsageError
 

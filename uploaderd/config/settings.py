@@ -11,10 +11,10 @@ from enum import StrEnum
 from pathlib import Path  # noqa: TC003 - keys.keys_of reads the annotations at run time
 from typing import Annotated
 
-from uploaderd import kinds
+from uploaderd.config import kinds
+from uploaderd.config.keys import Key
+from uploaderd.config.units import UNLIMITED, Timetable
 from uploaderd.core.model import Flavour
-from uploaderd.keys import Key
-from uploaderd.units import UNLIMITED, Timetable
 
 OPENAI_URL = "https://api.openai.com/v1"
 

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from uploaderd import config, keys
+from uploaderd import config
+from uploaderd.config import keys
 from uploaderd.errors import ConfigError, Exit
 
 if TYPE_CHECKING:

@@ -11,10 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from uploaderd import secrets
-from uploaderd.config import Flavour, Target
+from uploaderd.config import Flavour, Target, secrets
+from uploaderd.config.secrets import Redactor, Secret
 from uploaderd.errors import ConfigError
-from uploaderd.secrets import Redactor, Secret
 
 KEY = "sk-test-0123456789"
 OPENAI = Target(name="openai")

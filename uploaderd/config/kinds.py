@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
 
-from uploaderd import keys, units
-from uploaderd.keys import Kind
+from uploaderd.config import keys, units
+from uploaderd.config.keys import Kind
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -15,7 +15,7 @@ from uploaderd.errors import ConfigError
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from uploaderd.settings import Target
+    from uploaderd.config.settings import Target
 
 CREDENTIAL = "openai-api-key"
 MASK = "***"

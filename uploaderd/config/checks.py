@@ -6,14 +6,14 @@ import ipaddress
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from uploaderd import keys
+from uploaderd.config import keys
+from uploaderd.config.settings import OPENAI_URL, Config, Target
 from uploaderd.core.model import Flavour
-from uploaderd.settings import OPENAI_URL, Config, Target
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from uploaderd.keys import Place
+    from uploaderd.config.keys import Place
 
 _AZURE_HOSTS = (".openai.azure.com", ".services.ai.azure.com", ".cognitiveservices.azure.com")
 _AZURE_PATHS = ("", "/openai", "/openai/v1")

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from uploaderd.control import Control, Limits
-from uploaderd.control_client import AnswerError, Client
+from uploaderd.control.client import AnswerError, Client
+from uploaderd.control.server import Control, Limits
 from uploaderd.errors import ConfigError, JournalError, NoDaemonError, UsageError
 
 if TYPE_CHECKING:

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from uploaderd import units
-from uploaderd.units import Timetable
+from uploaderd.config import units
+from uploaderd.config.units import Timetable
 
 RATES = st.none() | st.integers(1, 2**45)
 
