@@ -42,7 +42,7 @@ EVENTS: dict[str, Event] = {
     "Sighted": events.Sighted(identity=OTHER, arrival=Arrival.RENAMED),
     "Renamed": events.Renamed(path=b"y/x", identity=OTHER),
     "Unsettled": events.Unsettled(identity=IDENTITY, reason=WHY, due_s=2_001.0),
-    "Settled": events.Settled(identity=OTHER),
+    "Settled": events.Settled(identity=OTHER, target="other", purpose="batch"),
     "Gone": events.Gone(),
     "Changed": events.Changed(identity=OTHER),
     "Admitted": events.Admitted(),

@@ -100,7 +100,9 @@ def step(journal: Journal, file: File, event: events.Event) -> File:
 def uploading(journal: Journal, path: bytes = b"x", key: str = "u1") -> tuple[File, Upload]:
     """A file with an open session of three parts."""
     file = take_in(journal, new_file(path))
-    file = step(journal, file, events.Settled(identity=file.identity))
+    file = step(
+        journal, file, events.Settled(identity=file.identity, target="openai", purpose="user_data")
+    )
     file = step(journal, file, events.Admitted())
     upload = new_upload(file, key)
     file = journal.begin_upload(file, upload, f"req-{key}")
@@ -192,7 +194,9 @@ def test_a_batch_is_kept_whole_or_not_at_all(journal: Journal) -> None:
 def test_a_write_that_knows_an_older_file_is_refused(journal: Journal) -> None:
     """Two who decide about the same file cannot both be right."""
     file = take_in(journal, new_file())
-    step(journal, file, events.Settled(identity=file.identity))
+    step(
+        journal, file, events.Settled(identity=file.identity, target="openai", purpose="user_data")
+    )
     with pytest.raises(StaleError):
         step(journal, file, events.Gone())
     kept = journal.file(file.id)
@@ -218,7 +222,9 @@ def test_the_history_tells_each_change_once(journal: Journal) -> None:
 def test_the_intent_of_create_is_there_before_its_reply(journal: Journal) -> None:
     """With its request id; a restart finds it and calls it lost."""
     file = take_in(journal, new_file())
-    file = step(journal, file, events.Settled(identity=file.identity))
+    file = step(
+        journal, file, events.Settled(identity=file.identity, target="openai", purpose="user_data")
+    )
     file = step(journal, file, events.Admitted())
     journal.begin_upload(file, new_upload(file), "req-create")
     assert [r["id"] for r in journal.requests(file.id)] == ["req-create"]

@@ -36,9 +36,11 @@ class Unsettled:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settled:
-    """Nobody writes it any more; ``identity`` is what will be uploaded."""
+    """Nobody writes it any more: what will be uploaded, where to and what for."""
 
     identity: Identity
+    target: str
+    purpose: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -263,8 +263,15 @@ def _apply(file: File, event: Event, now: Now) -> File:  # noqa: C901, PLR0911, 
         case Unsettled(identity=identity, reason=why, due_s=due_s):
             changed_s = file.changed_s if identity == file.identity else now.wall_s
             return replace(file, identity=identity, reason=why, due_s=due_s, changed_s=changed_s)
-        case Settled(identity=identity):
-            return replace(file, identity=identity, deferrals=0, reason=reason("queued.slot"))
+        case Settled(identity=identity, target=target, purpose=purpose):
+            return replace(
+                file,
+                identity=identity,
+                target=target,
+                purpose=purpose,
+                deferrals=0,
+                reason=reason("queued.slot"),
+            )
         case Gone():
             return replace(
                 file, upload=None, reason=reason("cancelled.gone"), finished_s=now.wall_s

@@ -31,7 +31,6 @@ SENTENCES: dict[str, str] = {
     "deferred.spool": "{detail} It is tried again by itself.",
     "held.auth": "{detail} Correct the key; it goes on by itself after the next probe.",
     "held.quota": "{detail} Raise the quota or pay; it goes on by itself after the next probe.",
-    "held.target": "Its target {target} is not configured; configure it and restart the daemon.",
     "held.endpoint": "{detail} Correct the target's base_url and restart the daemon.",
     "held.certificate": (
         "{detail} Correct the target's ca_file, or the service's certificate; it goes on by "

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, stop_after_attempt
 
 from uploaderd import logs
-from uploaderd.core.events import Admitted, Deferred, Event, Held, Refused, Restarted
+from uploaderd.core.events import Deferred, Event, Held, Refused, Restarted
 from uploaderd.core.reasons import SENTENCES, reason
 from uploaderd.core.retry import backoff_s, defer_s
 from uploaderd.errors import (
@@ -139,14 +139,3 @@ def sentence(error: Exception) -> str:
     """An error as a sentence of its own."""
     text = str(error).strip()
     return text if text.endswith((".", "!", "?")) else f"{text}."
-
-
-async def admit(ctx: Context, file: File) -> File:
-    """Give a queued file its place."""
-    return await ctx.apply(file, Admitted())
-
-
-async def hold_without_target(ctx: Context, file: File) -> None:
-    """Hold a file whose target is no longer configured."""
-    admitted = await admit(ctx, file)
-    await ctx.apply(admitted, Held(reason=reason("held.target", target=file.target)))

@@ -11,7 +11,7 @@ from contextlib import aclosing
 from typing import TYPE_CHECKING
 
 from uploaderd import logs
-from uploaderd.core.events import Due, Recovered
+from uploaderd.core.events import Admitted, Due, Recovered, Sighted
 from uploaderd.core.gate import Gate, GateState
 from uploaderd.core.lifecycle import Effect, effects_of
 from uploaderd.core.model import Arrival, FileState, UploadState
@@ -65,6 +65,9 @@ class Engine:
         await ctx.keep(ctx.journal.recover, ctx.wall_s + ctx.retry.defer_max_s)
         for file in await ctx.keep(ctx.journal.interrupted):
             await ctx.apply(file, Recovered())
+        trouble, known = sorted(TARGET_TROUBLE), list(ctx.services)
+        for file in await ctx.keep(ctx.journal.held_elsewhere, known, trouble):
+            await ctx.apply(file, Due())
 
     async def run(self) -> None:
         """Work until cancelled; call ``recover`` first."""
@@ -234,7 +237,7 @@ class Engine:
         if service.gate.state is GateState.PROBING and self._busy(service):
             return
         try:
-            admitted = await calls.admit(ctx, file)
+            admitted = await ctx.apply(file, Admitted())
         except StaleError:
             return
         transfer = Transfer(ctx, ctx.places[file.watch], service, self.senders, admitted)
@@ -242,8 +245,9 @@ class Engine:
         self._group.create_task(self._carry(transfer))
 
     async def _retarget(self, file: File) -> None:
-        log.warning("file.no_target", id=file.id, target=file.target)
-        await calls.hold_without_target(self.ctx, file)
+        """Its target is no longer configured: it settles again, and takes the watch's."""
+        log.warning("file.retargeted", id=file.id, target=file.target)
+        await self.ctx.apply(file, Sighted(identity=file.identity, arrival=file.arrival))
 
     def _busy(self, service: Service) -> bool:
         return any(t.file.target == service.name for t in self.transfers.values())

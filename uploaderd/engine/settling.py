@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from uploaderd.core.events import Changed, Deferred, Event, Gone, Held, Refused, Settled, Unsettled
-from uploaderd.core.fitness import unfit
+from uploaderd.core.fitness import purpose_of, unfit
 from uploaderd.core.reasons import reason
 from uploaderd.core.settle import Busy, Quiet, Ready, judge
 from uploaderd.engine.calls import sentence
@@ -18,7 +18,7 @@ from uploaderd.errors import (
 )
 
 if TYPE_CHECKING:
-    from uploaderd.core.model import File
+    from uploaderd.core.model import File, Identity
     from uploaderd.engine.context import Context, Place
 
 UNREADABLE_S = 60.0  # an event says when permissions change; this is for where there are none
@@ -73,12 +73,17 @@ async def look(ctx: Context, place: Place, file: File) -> None:
             why = reason("settling.quiet", until_s=due_s)
             await ctx.apply(file, Unsettled(identity=seen.identity, reason=why, due_s=due_s))
         case Ready():
-            flavour = ctx.services[file.target].flavour if file.target in ctx.services else "openai"
-            refusal = unfit(file.path, seen.identity.size, file.purpose, flavour)
-            if refusal is not None:
-                await ctx.apply(file, Refused(reason=refusal, identity=seen.identity))
-            else:
-                await ctx.apply(file, Settled(identity=seen.identity))
+            await ctx.apply(file, _settled(ctx, place, file.path, seen.identity))
+
+
+def _settled(ctx: Context, place: Place, path: bytes, identity: Identity) -> Event:
+    """Target and purpose are the watch's of today, whatever they were when it was first seen."""
+    settings = place.settings
+    purpose = purpose_of(path, settings.purpose, by_folder=settings.purpose_by_folder)
+    refusal = unfit(path, identity.size, purpose, ctx.services[settings.target].flavour)
+    if refusal is not None:
+        return Refused(reason=refusal, identity=identity)
+    return Settled(identity=identity, target=settings.target, purpose=purpose)
 
 
 async def _refuse(ctx: Context, place: Place, file: File, error: NotRegularError) -> None:

@@ -186,13 +186,7 @@ class Journal(Questions):
         Such a part counts as sent whole, since nobody knows how much of it left.
         """
         with self.transaction() as db:
-            rows = db.execute(
-                "SELECT * FROM parts WHERE upload = ? AND state = 'in_flight'", (key,)
-            ).fetchall()
-            for part in map(to_part, rows):
-                _count(db, file, part, part.length)
-                left = replace(part, sent=part.sent + part.length)
-                _write_part(db, left, after=PartState.AMBIGUOUS)
+            _cut_off(db, file, key)
         return self.upload(key), self.parts(key)
 
     def recover(self, latest_due_s: float) -> None:
@@ -256,7 +250,22 @@ def _record(db: sqlite3.Connection, before: File, decision: Decision, event: str
     return to_file(row)
 
 
+def _cut_off(db: sqlite3.Connection, file: str, key: str) -> None:
+    """End what was under way in a session that nobody works on any more."""
+    rows = db.execute(
+        "SELECT * FROM parts WHERE upload = ? AND state = 'in_flight'", (key,)
+    ).fetchall()
+    for part in map(to_part, rows):
+        _count(db, file, part, part.length)
+        left = replace(part, sent=part.sent + part.length)
+        _write_part(db, left, after=PartState.AMBIGUOUS)
+    db.execute(
+        "UPDATE requests SET outcome = 'unknown' WHERE upload = ? AND outcome IS NULL", (key,)
+    )
+
+
 def _abandon(db: sqlite3.Connection, decision: Decision, key: str) -> None:
+    _cut_off(db, decision.file.id, key)
     db.execute(
         "UPDATE uploads SET state = CASE WHEN remote_id IS NULL THEN 'lost' ELSE 'cancelling' END"
         " WHERE key = ? AND state IN ('creating', 'open', 'completing')",

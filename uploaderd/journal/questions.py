@@ -122,6 +122,17 @@ class Questions(Store):
         )
         return [to_file(row) for row in rows]
 
+    def held_elsewhere(self, targets: Iterable[str], codes: Iterable[str]) -> list[File]:
+        """Files held by the trouble of a target that is none of these."""
+        known, wanted = tuple(targets), tuple(codes)
+        rows = self._all(
+            f"SELECT * FROM files WHERE state = 'held' AND {WATCHED}"
+            f" AND target NOT IN ({', '.join('?' * len(known))})"
+            f" AND reason_code IN ({', '.join('?' * len(wanted))})",
+            (*known, *wanted),
+        )
+        return [to_file(row) for row in rows]
+
     def upload(self, key: str) -> Upload | None:
         """The session of this key."""
         row = self._one("SELECT * FROM uploads WHERE key = ?", (key,))
