@@ -91,6 +91,7 @@ _QUOTA_SAYS = re.compile(
     r"|storage (quota|limit|capacity)"
 )
 _ENDED = r"(complet(ed|ing)|cancel+ed|expired)"
+_ENDED_WITHOUT = re.compile(r"\A(?!.*complet(ed|ing)).*\b(expired|cancel+ed)\b", re.DOTALL)
 _NOT_PENDING = re.compile(
     r"not[ _-](\w+ )?pending|no longer (pending|open|active)|must be pending|isn't pending"
     rf"|(already|been|is|was|status\W+) *{_ENDED}|{_ENDED} upload|upload_{_ENDED}|\bexpired\b"
@@ -143,6 +144,9 @@ RULES: tuple[Rule, ...] = (
     Rule(name="unauthorised", verdict=Verdict.BLOCKED, code="auth",
          statuses=frozenset({401, 407}), hint=_KEY_HINT),
     # -- the session, whatever x-should-retry says: 409 is retried even where it is permanent ----
+    # It names the end that the upload came to, and that was no completion.
+    Rule(name="complete: expired or cancelled", verdict=Verdict.SESSION_LOST, code="not_pending",
+         calls=_COMPLETE, statuses=_REFUSED, says=_ENDED_WITHOUT),
     # A complete that is told so may have been preceded by one that worked, hence ``acted``.
     Rule(name="not pending by code", verdict=Verdict.SESSION_LOST, code="not_pending",
          calls=_SESSION, statuses=_REFUSED, codes=frozenset({"upload_not_pending"}),

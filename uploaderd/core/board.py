@@ -68,7 +68,9 @@ class Board:
     @property
     def complete(self) -> bool:
         """Whether every part is stored and proved by the ordered pass."""
-        return self._stored == len(self._parts) == len(self._seen)
+        there = self._stored == len(self._parts) == len(self._seen)
+        # A part that was just found to differ counts as stored until the journal forgot it.
+        return there and all(p.digest == self._seen[n] for n, p in self._parts.items())
 
     @property
     def part_ids(self) -> list[str]:

@@ -199,6 +199,17 @@ def effects_of(file: File) -> tuple[Effect, ...]:
     return (effect,)
 
 
+def awakened(file: File) -> Event:
+    """What the end of a wait means: a content that nobody vouched for yet settles first.
+
+    A file that never had a place since it was last seen to change was deferred or held while it
+    was looked at, so it may be half written or unfit.
+    """
+    if file.started_s is None:
+        return Sighted(identity=file.identity, arrival=file.arrival)
+    return Due()
+
+
 def tells(before: File, after: File) -> bool:
     """Whether a step is worth a line of history; looks at a settling file are not."""
     if before.state is after.state is FileState.SETTLING:
@@ -311,13 +322,16 @@ def _apply(file: File, event: Event, now: Now) -> File:  # noqa: C901, PLR0911, 
                 file,
                 upload=None,
                 md5=None,
+                deferrals=0,
                 restarts=file.restarts + 1,
                 reason=reason("queued.again", detail=detail),
             )
         case Deferred(reason=why, due_s=due_s, deferrals=deferrals):
             return replace(file, reason=why, due_s=due_s, deferrals=deferrals)
         case Held(reason=why, due_s=due_s):
-            return replace(file, reason=why, due_s=due_s)
+            # A session keeps the part size that it began with.
+            fits = why.code != "held.part_too_large"
+            return replace(file, upload=file.upload if fits else None, reason=why, due_s=due_s)
         case Refused(reason=why, identity=identity):
             refused = replace(file, upload=None, identity=identity or file.identity)
             return _to_file_away(refused, why, now)
@@ -367,7 +381,10 @@ def _recover(file: File, now: Now) -> File:
         case FileState.QUEUED if file.upload is not None:
             return replace(file, reason=reason("queued.resume"))
         case FileState.UNCERTAIN:
-            return replace(file, reason=reason("uncertain.reply_lost"), due_s=now.wall_s)
+            # Deferrals of its parts are no looks for it at the service.
+            looks = file.deferrals if file.reason.code == "uncertain.reply_lost" else 0
+            why = reason("uncertain.reply_lost")
+            return replace(file, reason=why, due_s=now.wall_s, deferrals=looks)
         case FileState.SETTLING:
             return replace(file, due_s=now.wall_s)
         case FileState.HELD if file.due_s is not None:

@@ -10,6 +10,7 @@ from uploaderd import logs
 from uploaderd.core.events import Ambiguous, Completed, Event, Held
 from uploaderd.core.reasons import reason
 from uploaderd.core.reconcile import Absent, Candidate, Found, Several, judge, next_look_s
+from uploaderd.core.report import full_path
 from uploaderd.core.retry import defer_s
 from uploaderd.engine import calls
 from uploaderd.errors import (
@@ -55,13 +56,15 @@ async def complete(
                     if error.acted:
                         raise _LostReplyError from error
                     raise
-                await ctx.apply(file, _arrived(remote))
+                await ctx.apply(file, await _arrived(ctx, file, remote))
                 return
     except _LostReplyError:
         pass
     except ServiceError as error:
-        # An attempt of an earlier run may be why it is refused: then that is to be found out.
-        if not asked_before or isinstance(error, TransientError | TargetBlockedError):
+        # What was done already may be why it is refused: by an attempt of an earlier run, or by
+        # this one where something on the way sent it twice. Then that is to be found out.
+        perhaps_done = asked_before or error.acted
+        if not perhaps_done or isinstance(error, TransientError | TargetBlockedError):
             event = calls.next_step(ctx, file, error, deferrals=file.deferrals + 1)
     await ctx.apply(file, event)
 
@@ -99,7 +102,7 @@ async def reconcile(ctx: Context, service: Service, file: File) -> None:
         event = await _search(ctx, service, file, upload)
         await ctx.apply(file, event)
     else:
-        await ctx.apply(file, _arrived(remote))
+        await ctx.apply(file, await _arrived(ctx, file, remote))
 
 
 async def _ask(
@@ -157,7 +160,8 @@ async def _search(ctx: Context, service: Service, file: File, upload: Upload) ->
     )
     match found:
         case Found(id=file_id):
-            return _arrived(next(remote for remote in listed if remote.id == file_id))
+            remote = next(remote for remote in listed if remote.id == file_id)
+            return await _arrived(ctx, file, remote)
         case Several(ids=ids):
             detail = f"The service holds {len(ids)} files that this one may be: {', '.join(ids)}."
             return Held(reason=reason("held.uncertain", detail=detail))
@@ -174,6 +178,16 @@ def _later(ctx: Context, file: File, error: ServiceError) -> Event:
     return Ambiguous(due_s=ctx.wall_s + wait_s, looks=file.deferrals)
 
 
-def _arrived(remote: RemoteFile) -> Completed:
+async def _arrived(ctx: Context, file: File, remote: RemoteFile) -> Completed | Held:
+    """It is there, unless the service's own words speak against it: then a person must look."""
+    size = file.identity.size
+    other = await ctx.keep(ctx.journal.owner_of, file.target, remote.id)
+    detail = ""
+    if remote.bytes not in {None, size}:
+        detail = f"The service made {remote.id} of it with {remote.bytes} bytes in place of {size}."
+    elif other is not None and other.id != file.id:
+        detail = f"The service answered with {remote.id}, which is that of {full_path(other)}."
+    if detail:
+        return Held(reason=reason("held.uncertain", detail=detail))
     result = msgspec.json.encode(remote.document).decode("utf-8")
     return Completed(remote_file=remote.id, result=result)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from uploaderd import logs
 from uploaderd.core.events import Admitted, Due, Recovered, Sighted
 from uploaderd.core.gate import Gate, GateState
-from uploaderd.core.lifecycle import Effect, effects_of
+from uploaderd.core.lifecycle import Effect, awakened, effects_of
 from uploaderd.core.model import Arrival, FileState, UploadState
 from uploaderd.core.reasons import TARGET_TROUBLE
 from uploaderd.core.schedule import remaining_s
@@ -178,7 +178,7 @@ class Engine:
                     case Effect.LOOK:
                         await look(self.ctx, place, file)
                     case Effect.WAKE:
-                        await self.ctx.apply(file, Due())
+                        await self.ctx.apply(file, awakened(file))
                     case Effect.RECONCILE:
                         await self._reconcile(file)
                     case Effect.FILE_AWAY:
@@ -206,7 +206,8 @@ class Engine:
         """Files whose transfer broke off are taken up again as after a restart."""
         for file_id in sorted(self._stranded):
             file = await self.ctx.keep(self.ctx.journal.file, file_id)
-            if file is not None and file.state in {FileState.UPLOADING, FileState.COMPLETING}:
+            at_work = {FileState.UPLOADING, FileState.COMPLETING}
+            if file is not None and file.state in at_work and file_id not in self.transfers:
                 await self.ctx.apply(file, Recovered())
             self._stranded.discard(file_id)
 

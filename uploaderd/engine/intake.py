@@ -54,6 +54,8 @@ class Intake:
             if existing is not None and existing.state not in WAKING | TERMINAL:
                 touched.append(existing)
                 return None
+            if existing is not None and existing.filing is Filing.PENDING:
+                return None  # looked at again once that one has left the spool
             return self._judge(existing, path, seen[path], others, now)
 
         # What is there is judged before what is gone: a rename is one file, not two.
@@ -137,8 +139,6 @@ class Intake:
         if seen.identity is None:
             return None
         if ended is not None:
-            if ended.filing is Filing.PENDING:
-                return None  # looked at again once that one has left the spool
             kept = self._place.settings.after_upload == "keep"
             if ended.state is FileState.DONE and kept and seen.identity == ended.identity:
                 return None

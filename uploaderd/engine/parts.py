@@ -165,6 +165,9 @@ class PartsRun:
         except UploaderdError as error:
             self._broken = self._broken or error
             self._ended.set()
+        except BaseException:
+            self._ended.set()  # before the place is free, or a group that ends would get it
+            raise
         finally:
             self._bodies.pop(part.number, None)
             self._senders.release()
@@ -179,7 +182,8 @@ class PartsRun:
         finally:
             finding = self._board.landed(number)
         await self._judge(number, finding)
-        if await self._ctx.disk(self._source.identity_now) != self._file.identity:
+        identity = await self._ctx.disk(self._source.identity_now)
+        if not self._file.identity.same_bytes(identity):  # a rename alone is seen by the intake
             raise ChangedError("the file changed while it was sent")
 
     async def _attempt(self, part: Part) -> None:
@@ -271,6 +275,9 @@ class PartsRun:
         except UploaderdError as error:
             self._broken = self._broken or error
             self._ended.set()
+        except BaseException:
+            self._ended.set()  # as in _send
+            raise
         self._look_for_the_end()
 
     async def _judge(self, number: int, finding: Finding) -> None:

@@ -177,6 +177,15 @@ class Questions(Store):
         )
         return frozenset(row["id"] for row in rows)
 
+    def owner_of(self, target: str, remote_file: str) -> File | None:
+        """The file that arrived as this one of the service's."""
+        row = self._one(
+            "SELECT * FROM files WHERE target = ? AND remote_file = ?"
+            " AND reason_code <> 'done.already_uploaded'",
+            (target, remote_file),
+        )
+        return None if row is None else to_file(row)
+
     def uploaded_content(
         self, watch: str, path: bytes, size: int, md5: str | None = None
     ) -> File | None:
