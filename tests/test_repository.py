@@ -11,7 +11,7 @@ import pytest
 from click.testing import CliRunner
 
 from uploaderd import __version__
-from uploaderd.cli import cli
+from uploaderd.cli.words import cli
 
 ROOT = Path(__file__).parent.parent
 

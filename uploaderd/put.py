@@ -93,7 +93,8 @@ def _opened(source: Path) -> Iterator[int]:
         descriptor = os.open(source, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError as error:
         raise SpoolError(
-            f"{source} cannot be read: {error.strerror}", hint="nothing of it was dropped"
+            f"{source} cannot be read: {error.strerror}",
+            hint="check the path and its permissions; nothing of it was dropped",
         ) from error
     try:
         kind = os.fstat(descriptor).st_mode

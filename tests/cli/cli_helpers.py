@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 Row = dict[str, object]
 ROOT = Path(uploaderd.__file__).parent.parent
+# What a test has started; what it leaves behind is killed after it.
+STARTED: list[asyncio.subprocess.Process] = []
 
 
 def row(
@@ -65,6 +67,7 @@ class FakeView:
     watches: list[str] = field(default_factory=lambda: ["/spool"])
     each: Callable[[FakeView], None] | None = None
     asked: int = 0
+    target_state: str = "ok"
 
     def tick(self) -> None:
         """Count the question and let something happen."""
@@ -89,7 +92,7 @@ class FakeView:
             "bytes": {"queued": 3_145_728, "stored": 1_048_576, "resent": 0},
             "rate_bps": 1_048_576,
             "watches": [{"path": one, "mode": "inotify", "why": ""} for one in self.watches],
-            "targets": [{"name": "openai", "state": "ok", "until": None}],
+            "targets": [{"name": "openai", "state": self.target_state, "until": None}],
             "active": [one for one in self.rows if one["state"] == "uploading"],
         }
 
@@ -162,7 +165,7 @@ def environment(home: Path, **extra: str) -> dict[str, str]:
 
 async def start(*words: str | bytes | Path, home: Path, **extra: str) -> asyncio.subprocess.Process:
     """Start a command."""
-    return await asyncio.create_subprocess_exec(
+    process = await asyncio.create_subprocess_exec(
         sys.executable,
         "-m",
         "uploaderd",
@@ -173,6 +176,8 @@ async def start(*words: str | bytes | Path, home: Path, **extra: str) -> asyncio
         env=environment(home, **extra),
         cwd=home,
     )
+    STARTED.append(process)
+    return process
 
 
 async def ended(process: asyncio.subprocess.Process) -> Said:

@@ -4,11 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import signal
+import sys
 from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.cli.cli_helpers import FakeView, call, daemon, ended, row, start, write_config
+from tests.cli.cli_helpers import (
+    FakeView,
+    call,
+    daemon,
+    ended,
+    environment,
+    row,
+    start,
+    write_config,
+)
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -22,6 +32,45 @@ async def test_each_command_helps_with_an_example(tmp_path: Path, command: str) 
     said = await call(command, "--help", home=tmp_path)
     assert said.code == 0
     assert f"Example:\n    uploaderd {command}" in said.out
+
+
+async def test_the_emulators_help_is_enough_to_write_a_fault(tmp_path: Path) -> None:
+    """Faults, profiles and rules are explained where a person looks for them."""
+    said = await call("emulator", "--help", home=tmp_path)
+    for words in ("action=lose", "probability=", "strict", "life_s"):
+        assert words in said.out
+
+
+async def test_a_signal_while_modules_load_is_no_traceback(tmp_path: Path) -> None:
+    """Ctrl-C right after the start ends in peace, too."""
+    async with asyncio.timeout(30):
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-c", _BEGIN),
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+            env=environment(tmp_path),
+        )
+        assert process.stdout is not None
+        await process.stdout.readline()
+        process.send_signal(signal.SIGINT)
+        said = await ended(process)
+    assert said.err == "uploaderd: error: stopped before it began\n"
+    assert said.code == 75
+
+
+_BEGIN = """
+import sys
+sys.argv = ["uploaderd", "wait", "x", "--socket", "s"]
+from uploaderd.cli import main
+class Slow:
+    def find_spec(self, name, path=None, target=None):
+        if name == "click":
+            import time
+            print("loading", flush=True)
+            time.sleep(5)
+sys.meta_path.insert(0, Slow())
+main()
+"""
 
 
 async def test_help_names_every_command_and_version_is_short(tmp_path: Path) -> None:

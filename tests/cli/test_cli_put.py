@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import signal
 import stat
 from typing import TYPE_CHECKING
 
@@ -265,6 +266,25 @@ async def test_wait_without_a_daemon_drops_nothing(tmp_path: Path) -> None:
     said = await call("put", "--wait", "a", "--config", config, home=tmp_path)
     assert said.code == 69
     assert names(tmp_path / "spool") == []
+
+
+async def test_a_wait_that_is_broken_off_says_how_to_go_on(tmp_path: Path) -> None:
+    """The same call again would drop the file twice, so that is not the hint."""
+    config = write_config(tmp_path)
+    (tmp_path / "a").write_text("x")
+    view = FakeView(each=taker(tmp_path / "spool", then=lambda _: {"state": "uploading"}))
+    async with daemon(view, tmp_path / "s.sock"):
+        process = await start("put", "--wait", "a", "--config", config, home=tmp_path)
+        async with asyncio.timeout(20):
+            while not view.rows or view.asked < 6:
+                await asyncio.sleep(0.02)
+        process.send_signal(signal.SIGINT)
+        said = await ended(process)
+    assert (said.code, said.out) == (75, "")
+    assert said.err.splitlines() == [
+        "uploaderd: error: stopped before the end",
+        "uploaderd: hint: all is dropped and goes on by itself; to wait again: uploaderd wait id0",
+    ]
 
 
 async def test_put_json_is_one_document(tmp_path: Path) -> None:

@@ -10,7 +10,16 @@ import re
 import signal
 from typing import TYPE_CHECKING
 
-from tests.cli.cli_helpers import FakeView, call, daemon, ended, environment, row, start
+from tests.cli.cli_helpers import (
+    STARTED,
+    FakeView,
+    call,
+    daemon,
+    ended,
+    environment,
+    row,
+    start,
+)
 from uploaderd.core.report import escape_path
 
 if TYPE_CHECKING:
@@ -80,6 +89,22 @@ async def test_wait_empty_says_what_failed_meanwhile_and_what_is_held(tmp_path: 
     assert said.code == 0
 
 
+async def test_wait_empty_says_what_a_shut_target_keeps(tmp_path: Path) -> None:
+    """A person who waits is told once why it takes so long."""
+    view = FakeView(rows=[row("f1", state="queued")])
+    view.target_state = "auth"
+
+    def each(view: FakeView) -> None:
+        if view.asked == 12:
+            view.rows[0] = row("f1", state="done")
+
+    view.each = each
+    async with daemon(view, tmp_path / "s"):
+        said = await call("status", "--wait-empty", "--socket", tmp_path / "s", home=tmp_path)
+    assert said.code == 0
+    assert said.err == "uploaderd: queued: /spool/a: This is why it is queued.\n"
+
+
 async def test_wait_empty_outlives_a_restart(tmp_path: Path) -> None:
     """A daemon that goes away and comes back is waited for."""
     view = FakeView(rows=[row("f1", state="uploading")])
@@ -132,6 +157,7 @@ async def test_watch_at_a_terminal_draws_bars_and_waits_for_the_daemon(tmp_path:
                 stderr=theirs,
                 env=environment(tmp_path, NO_COLOR="1", TERM="xterm", COLUMNS="100", LINES="30"),
             )
+            STARTED.append(process)
             os.close(theirs)
             await until(seen, b"a.bin")
             await until(seen, "━".encode())

@@ -58,6 +58,24 @@ def test_it_is_complete_when_every_part_is_stored_and_proved() -> None:
     assert board.complete
 
 
+def test_it_is_untouched_until_a_request_left() -> None:
+    """Of this run or of an earlier one."""
+    first, second = planned(2)
+    assert Board([first, second]).untouched
+    assert not Board([replace(first, state=PartState.AMBIGUOUS, sends=1), second]).untouched
+    board = Board([first, second])
+    board.update(replace(board.take(), state=PartState.IN_FLIGHT, sends=1))
+    assert not board.untouched
+
+
+def test_a_part_that_differs_is_not_complete_while_the_journal_forgets_it() -> None:
+    """Nothing may end in between, or complete would name the part that was disproved."""
+    board = Board([stored(part) for part in planned(2)])
+    board.seen(1, b"d" * 16)
+    assert board.seen(2, b"x" * 16) is Finding.RESEND
+    assert not board.complete
+
+
 def test_ids_come_in_the_order_of_the_file_not_of_arrival() -> None:
     """Only the order of part ids counts for the service."""
     board = Board(planned(3))

@@ -15,6 +15,7 @@ from uploaderd.core.lifecycle import (
     TABLE,
     Effect,
     IllegalTransitionError,
+    awakened,
     decide,
     effects_of,
     next_part_state,
@@ -256,6 +257,12 @@ def test_a_renamed_file_is_the_same_file_at_another_path() -> None:
     assert (settling.due_s, settling.arrival) == (NOW.wall_s, Arrival.RENAMED)
 
 
+def test_a_session_that_only_waited_costs_no_restart() -> None:
+    """A long queue before a slow line is no failure of the file."""
+    event = events.Restarted(detail="Its time was over.", counted=False)
+    assert decide(a_file(FileState.UPLOADING, restarts=3), event, NOW).file.restarts == 3
+
+
 def test_a_restart_counts() -> None:
     """So that it can be bounded."""
     after = decide(a_file(FileState.UPLOADING, restarts=1), EVENTS["Restarted"], NOW).file
@@ -273,6 +280,37 @@ def test_a_file_that_waits_for_a_person_is_not_woken_by_a_restart() -> None:
     after = decide(a_file(FileState.HELD, due_s=None), EVENTS["Recovered"], NOW).file
     assert after.state is FileState.HELD
     assert after.due_s is None
+
+
+@pytest.mark.parametrize("state", [FileState.DEFERRED, FileState.HELD])
+def test_what_waited_while_it_settled_settles_again(state: FileState) -> None:
+    """Nobody vouched for its content yet, so the end of the wait makes no queued file of it."""
+    never_sent = a_file(state, upload=None, started_s=None)
+    assert decide(never_sent, awakened(never_sent), NOW).file.state is FileState.SETTLING
+    had_a_place = a_file(state, started_s=1_200.0)
+    assert decide(had_a_place, awakened(had_a_place), NOW).file.state is FileState.QUEUED
+
+
+def test_deferrals_of_a_file_are_not_looks_for_it_at_the_service() -> None:
+    """A crash at complete after many deferrals leaves all the looks that there are."""
+    asked = a_file(
+        FileState.COMPLETING, md5="d" * 32, deferrals=9, reason=reason("completing.sent")
+    )
+    assert decide(asked, events.Recovered(), NOW).file.deferrals == 0
+    looked = a_file(
+        FileState.UNCERTAIN, md5="d" * 32, deferrals=3, reason=reason("uncertain.reply_lost")
+    )
+    assert decide(looked, events.Recovered(), NOW).file.deferrals == 3
+    anew = decide(looked, events.Restarted(detail="It is not there."), NOW).file
+    assert anew.deferrals == 0
+
+
+def test_a_part_size_that_is_too_large_ends_its_session() -> None:
+    """Each session keeps its part size: only a new one can have a smaller one."""
+    why = reason("held.part_too_large", detail="The part is too large.")
+    decision = decide(a_file(FileState.UPLOADING), events.Held(reason=why), NOW)
+    assert decision.file.upload is None
+    assert decision.abandon == "u1"
 
 
 def test_recovering_twice_is_recovering_once() -> None:

@@ -1,126 +1,33 @@
-"""The command line: ``main`` reads the words, runs one command and maps errors to exit codes.
+"""The command line, and its first moments.
 
-The voice is described in ``voice``. Reading order: voice, common, then one module a family of
-commands. What is heavy (aiohttp, rich) is imported by the command that needs it.
+Reading order: words, voice, common, then one module a family of commands. Nothing is imported
+here before ``main`` has signals in hand: a Ctrl-C while modules load is no traceback either.
 """
 
 from __future__ import annotations
 
 import os
 import signal
-import sys
 from typing import TYPE_CHECKING, NoReturn
-
-import click
-
-from uploaderd import __version__
-from uploaderd.cli import check, daemon, files, put, status, voice
-from uploaderd.cli.common import example
-from uploaderd.errors import Exit, UploaderdError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from types import FrameType
 
-COMMANDS = (
-    daemon.run,
-    daemon.demo,
-    daemon.emulator,
-    check.check,
-    status.status,
-    files.list_files,
-    files.show,
-    put.put,
-    put.wait,
-)
-
-
-class _InOrder(click.Group):
-    """Lists the commands in the order in which a person meets them."""
-
-    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
-        return list(self.commands)
-
-
-@click.group(
-    cls=_InOrder,
-    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
-    epilog=example("uploaderd demo")
-    + "\n\nExit codes: 0 done; 1 it failed; 2 wrong usage; 69 no daemon answers;"
-    " 75 stopped before the end, try again; 78 configuration.",
-)
-@click.version_option(__version__, prog_name="uploaderd", message="%(prog)s %(version)s")
-def cli() -> None:
-    """Upload what is dropped into a folder, whole and once, through the OpenAI Uploads API."""
-
-
-for _command in COMMANDS:
-    cli.add_command(_command)
-
 
 def main(args: Sequence[str] | None = None) -> NoReturn:
     """Run one command and leave with its exit code; no traceback ever reaches a person."""
-    signal.signal(signal.SIGTERM, _terminate)
-    try:
-        code = _call(args)
-        sys.stdout.flush()
-    except BrokenPipeError:
-        # The reader has seen enough; the interpreter must not complain when it flushes again.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        code = Exit.FAILED
-    sys.exit(int(code))
+    usual = signal.getsignal(signal.SIGINT)
+    # Whoever started us with the signal ignored meant it.
+    if usual is signal.default_int_handler:
+        signal.signal(signal.SIGINT, _leave)
+    from uploaderd.cli import words  # noqa: PLC0415 - all modules are loaded here
+
+    signal.signal(signal.SIGINT, usual)
+    words.main(args)
 
 
-def _call(args: Sequence[str] | None) -> int:  # noqa: PLR0911 - one for each way to end
-    try:
-        code = cli.main(args=args, prog_name="uploaderd", standalone_mode=False)
-    except click.exceptions.NoArgsIsHelpError as error:
-        click.echo(error.format_message(), err=True)
-        return Exit.USAGE
-    except click.UsageError as error:
-        command = error.ctx.command_path if error.ctx else "uploaderd"
-        voice.error(_small(error.format_message()), hint=f"see: {command} --help")
-        return Exit.USAGE
-    except click.ClickException as error:
-        voice.error(_small(error.format_message()))
-        return Exit.FAILED
-    except UploaderdError as error:
-        voice.error(str(error), hint=error.hint)
-        return error.exit_code
-    except (KeyboardInterrupt, click.Abort):
-        voice.error("stopped before the end", hint="call it again to go on")
-        return Exit.TRY_AGAIN
-    except BrokenPipeError:
-        raise
-    except Exception as error:  # noqa: BLE001 - a person gets a sentence, whatever happened
-        return _bug(error)
-    return code if isinstance(code, int) else Exit.DONE
-
-
-def _bug(error: Exception) -> int:
-    """Say that this is our fault; the traceback is for those who ask for it."""
-    if os.environ.get("UPLOADERD_TRACEBACK"):
-        import traceback  # noqa: PLC0415 - only here
-
-        traceback.print_exception(error)
-    kind = type(error).__name__
-    if isinstance(error, OSError) and error.strerror:
-        named = f": {os.fsdecode(error.filename)}" if isinstance(error.filename, str) else ""
-        voice.error(f"the system refused: {error.strerror}{named}")
-    else:
-        voice.error(
-            f"this is a fault of uploaderd itself ({kind}: {error})",
-            hint="please report it, with what UPLOADERD_TRACEBACK=1 prints",
-        )
-    return Exit.FAILED
-
-
-def _small(message: str) -> str:
-    """Fit click's sentence into our voice."""
-    sentence = message.strip().rstrip(".")
-    return sentence[:1].lower() + sentence[1:]
-
-
-def _terminate(_number: int, _frame: FrameType | None) -> None:
-    """End a command on SIGTERM the way Ctrl-C does, so that it tidies up; `run` has its own."""
-    raise KeyboardInterrupt
+def _leave(_number: int, _frame: FrameType | None) -> None:
+    """End at once: nothing has been begun, and an import must not be broken off by an error."""
+    os.write(2, b"uploaderd: error: stopped before it began\n")
+    os._exit(75)

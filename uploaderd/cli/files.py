@@ -123,6 +123,7 @@ def _line(row: Row) -> str:
 
 def _detail(row: Detail) -> list[str]:
     until = f" (until {row.reason.until})" if row.reason.until else ""
+    over = row.state in {"done", "failed", "cancelled"}
     facts = {
         "id": row.id,
         "path": voice.shown(row.path),
@@ -137,11 +138,12 @@ def _detail(row: Detail) -> list[str]:
         "purpose": row.purpose,
         "target": row.target,
         "upload": row.upload_id or "",
-        "expires": row.expires_at or "",
+        # The upload's, not the file's: of one that has ended it would only mislead.
+        "ends": f"{row.expires_at} (the upload)" if row.expires_at and not over else "",
         "file id": row.file_id or "",
         "md5": row.md5 or "",
         "filed as": voice.shown(row.filed_as) if row.filed_as else "",
-        "attempts": str(row.attempts),
+        "requests": str(row.attempts),
         "first seen": row.created_at,
         "changed": row.updated_at,
     }

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
+from contextlib import contextmanager
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Final
 
@@ -21,17 +23,18 @@ from uploaderd.cli.common import (
     socket_option,
 )
 from uploaderd.cli.waiting import Wanted, by_name, failures, patiently, wait_all
-from uploaderd.errors import ConfigError, Exit, UploaderdError, UsageError
+from uploaderd.errors import ConfigError, Exit, NoDaemonError, UploaderdError, UsageError
 from uploaderd.put import Dropped, drop, refuse_unusable
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
     from uploaderd.config import Watch
 
 PURPOSES: Final = ("assistants", "batch", "fine-tune", "vision", "user_data", "evals")
 START_S: Final = 3.0
+_NAMED: Final = 8
 
 
 @click.command(epilog=example("uploaderd put --purpose batch --wait requests.jsonl"))
@@ -67,7 +70,7 @@ def put(
     wanted = [_wanted(one) for one in dropped]
     failed = 0
     if asked is not None:
-        with asked:
+        with asked, _told_how_to_go_on(wanted, dropped):
             wait_all(asked, wanted)
         failed = failures(wanted)
     if as_json:
@@ -98,6 +101,25 @@ def wait(files: tuple[str, ...], config: Path | None, socket: Path | None) -> Ex
         wanted = [by_name(asked, name) for name in files]
         wait_all(asked, wanted)
     return Exit.FAILED if failures(wanted) else Exit.DONE
+
+
+@contextmanager
+def _told_how_to_go_on(wanted: Sequence[Wanted], dropped: Sequence[Dropped]) -> Iterator[None]:
+    """End a wait that was broken off: the same `put` again would upload the files twice."""
+    try:
+        yield
+    except (KeyboardInterrupt, NoDaemonError) as error:
+        names = [
+            end.row.id if end.row is not None else shlex.quote(os.path.abspath(one.path))  # noqa: PTH100 - no symlink followed
+            for one, end in zip(dropped, wanted, strict=True)
+            if not end.ended
+        ]
+        hint = "all is dropped and goes on by itself; to wait again: uploaderd wait "
+        hint += " ".join(names) if len(names) <= _NAMED else "FILE..."
+        if isinstance(error, NoDaemonError):
+            raise NoDaemonError(str(error), hint=hint) from error
+        voice.error("stopped before the end", hint=hint)
+        raise click.exceptions.Exit(Exit.TRY_AGAIN) from None
 
 
 def _wanted(one: Dropped) -> Wanted:

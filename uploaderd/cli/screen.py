@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 WAITING: Final = ("held", "uncertain", "deferred", "settling", "queued", "failed")
 SHOWN: Final = 5
+OPEN: Final = frozenset({"ok", "open", "ready"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,7 +62,8 @@ def counts(status: Status) -> str:
 def volume(status: Status) -> str:
     """Say how many bytes are there and there, how fast, and for how long still."""
     text = f"{human_bytes(status.bytes.stored)} stored, {human_bytes(status.bytes.queued)} to go"
-    if status.rate_bps >= 1:
+    # The rate fades slowly; with nothing on its way it says nothing.
+    if status.rate_bps >= 1 and (status.bytes.queued or status.active):
         text += f", {human_rate(status.rate_bps)}"
         if status.bytes.queued:
             text += f", {human_duration(status.bytes.queued / status.rate_bps)} left"
@@ -82,7 +84,7 @@ def troubles(status: Status) -> list[str]:
     """Say what is not as it should be with the daemon, its targets and its watches."""
     lines = [f"trouble: {voice.shown(status.trouble)}"] if status.trouble else []
     for target in status.targets:
-        if target.state not in {"ok", "open", "ready"}:
+        if target.state not in OPEN:
             until = f" until {target.until}" if target.until else ""
             lines.append(f"target {voice.shown(target.name)}: {target.state}{until}")
     for watch in status.watches:

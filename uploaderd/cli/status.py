@@ -66,15 +66,34 @@ def _until_empty(asked: Client) -> Exit:
     are not this command's: it looks at those that came while it waited.
     """
     said = 0
+    told: set[str] = set()
     first = asked.status()
     found = [first]
     while True:
         said = said + 1 if found[-1].drained else 0
         if said > 1:
             return _verdict(first, found[-1])
+        patiently(lambda: _tell(asked, found[-1], told))
         time.sleep(POLL_S)
         patiently(lambda: found.append(asked.status()))
         del found[:-1]
+
+
+def _tell(asked: Client, now: Status, told: set[str]) -> None:
+    """Say once what may keep a person waiting for long: a target that is shut, a full disk."""
+    shut = {one.name for one in now.targets if one.state not in screen.OPEN}
+    lines = [f"trouble: {now.trouble}"] if now.trouble else []
+    for group in screen.waiting(asked, now) if shut or now.counts.get("deferred") else ():
+        if group.state in {"held", "deferred", "uncertain", "queued"}:
+            lines += [
+                f"{group.state}: {row.path}: {row.reason.text}"
+                for row in group.rows[:1]
+                if group.state != "queued" or row.target in shut
+            ]
+    for line in lines:
+        if line not in told:
+            told.add(line)
+            voice.note(line)
 
 
 def _verdict(first: Status, last: Status) -> Exit:

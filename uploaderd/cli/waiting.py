@@ -26,6 +26,8 @@ POLL_S: Final = 0.25
 AWAY_S: Final = 60.0
 UNSEEN_S: Final = 10.0
 _SERVER_ERROR: Final = 500
+# States and reasons in which a file may stay for long; a person who waits is told.
+_STUCK: Final = frozenset({"held", "deferred", "uncertain", "queued.target"})
 _NUMBER: Final = re.compile(rb"~\d+(?=(\.[^./]*)?$)")
 
 
@@ -155,8 +157,8 @@ def _look(client: Client, pending: Sequence[Wanted], *, waited_s: float) -> None
             _unseen(one, waited_s)
             continue
         one.row, one.id = row, row.id
-        if row.state == "held":
-            _once(one, row.reason.code, f"{one.label} is held: {row.reason.text}")
+        if row.state in _STUCK or row.reason.code in _STUCK:
+            _once(one, row.reason.code, f"{one.label} is {row.state}: {row.reason.text}")
 
 
 def _unseen(one: Wanted, waited_s: float) -> None:

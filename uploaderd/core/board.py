@@ -61,6 +61,11 @@ class Board:
         return self._front
 
     @property
+    def untouched(self) -> bool:
+        """Whether no request for any part ever left."""
+        return not any(part.sends for part in self._parts.values())
+
+    @property
     def stored_afresh(self) -> bool:
         """Whether this run stored anything."""
         return bool(self._fresh)

@@ -101,9 +101,13 @@ class Ambiguous:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Restarted:
-    """The session cannot be finished; a new one begins."""
+    """The session cannot be finished; a new one begins.
+
+    ``counted`` is False where it only waited: its time was over before its turn to send came.
+    """
 
     detail: str
+    counted: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 
@@ -56,6 +56,10 @@ class Gate:
     def probing(self) -> Gate:
         """Let one file pass, to see whether the trouble is over."""
         return Gate(state=GateState.PROBING, code=self.code, detail=self.detail)
+
+    def sooner(self, by_s: float) -> Gate:
+        """The same gate after the wall clock was set back."""
+        return self if self.until_s is None else replace(self, until_s=self.until_s - by_s)
 
     def succeeded(self, now_s: float) -> Gate:
         """A request was taken: whatever kept the gate shut is over."""

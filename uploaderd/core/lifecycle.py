@@ -317,13 +317,13 @@ def _apply(file: File, event: Event, now: Now) -> File:  # noqa: C901, PLR0911, 
         case Ambiguous(due_s=due_s, looks=looks):
             why = reason("uncertain.reply_lost", until_s=due_s)
             return replace(file, reason=why, due_s=due_s, deferrals=looks)
-        case Restarted(detail=detail):
+        case Restarted(detail=detail, counted=counted):
             return replace(
                 file,
                 upload=None,
                 md5=None,
                 deferrals=0,
-                restarts=file.restarts + 1,
+                restarts=file.restarts + counted,
                 reason=reason("queued.again", detail=detail),
             )
         case Deferred(reason=why, due_s=due_s, deferrals=deferrals):

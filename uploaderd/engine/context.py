@@ -38,6 +38,11 @@ class Place:
     watcher: Watcher
     filing: Filing
 
+    @property
+    def watching(self) -> str:
+        """The subject of trouble with taking in what is there: until then nobody knows all."""
+        return f"{self.name} watching"
+
 
 @dataclass(slots=True, kw_only=True)
 class Service:

@@ -41,6 +41,7 @@ HANDLERS = 16  # files looked at, filed or reconciled at the same time
 TICK_S = 5.0  # the longest sleep of a loop: what no event tells is noticed by then
 BENCH_S = 5.0  # how long a file rests whose handling met the unexpected
 CANCEL_AGAIN_S = 30.0
+SET_BACK_S = 1.0  # a step of the wall clock; less is its steering
 
 
 class Engine:
@@ -56,6 +57,8 @@ class Engine:
         self._benched: dict[str, float] = {}
         self._stranded: set[str] = set()
         self._later: dict[str, float] = {}
+        now = ctx.clock.now()
+        self._ahead_s = now.wall_s - now.boot_s
         self._group: asyncio.TaskGroup
 
     async def recover(self) -> None:
@@ -94,7 +97,7 @@ class Engine:
     # The loops
 
     async def _loop(self, wake: asyncio.Event, step: Callable[[], Awaitable[float]]) -> None:
-        """Do a step, then wait for its event or its time; a journal in trouble only delays."""
+        """Do a step, then wait for its event or its time; trouble only delays the next one."""
         while True:
             try:
                 pause_s = await step()
@@ -103,6 +106,10 @@ class Engine:
                 pause_s = 0.0
             except JournalError as error:
                 self._trouble("journal", error)
+                pause_s = BENCH_S
+                wake.clear()
+            except Exception:  # a loop that ends would take the daemon with it
+                log.exception("loop.trouble")
                 pause_s = BENCH_S
                 wake.clear()
             await wait_for(wake, pause_s)
@@ -114,21 +121,28 @@ class Engine:
                 await self._take_in(place)
             except Exception as error:
                 log.exception("watch.trouble", watch=place.name, exc=error)
-                self.ctx.trouble[f"{place.name} watching"] = f"the watch broke off: {error}"
+                self.ctx.trouble[place.watching] = f"the watch broke off: {error}"
                 await asyncio.sleep(BENCH_S)
 
     async def _take_in(self, place: Place) -> None:
-        intake = self._intakes[place.name]
+        intake, whole = self._intakes[place.name], True
         async with aclosing(place.watcher.sightings()) as sightings:
             async for batch in sightings:
-                self.ctx.trouble.pop(f"{place.name} watching", None)
                 if self.draining:
                     return
+                if not batch and whole:  # a full scan, of which nothing was lost
+                    self._recovered(place.watching)
+                elif not batch:
+                    whole = True
+                    await place.watcher.rescan_now()
                 try:
                     for file in await intake.take(batch):
                         await self._touched(file)
                 except (JournalError, StaleError) as error:
-                    self._trouble("journal", error)  # the next scan sees it again
+                    whole = False
+                    self._trouble(place.watching, error)
+                    await asyncio.sleep(BENCH_S)
+                    await place.watcher.rescan_now()  # that sees it again
 
     async def _touched(self, file: File) -> None:
         transfer = self.transfers.get(file.id)
@@ -154,6 +168,7 @@ class Engine:
         ctx = self.ctx
         if self.draining:
             return TICK_S
+        await self._follow_the_clock()
         await self._revive()
         self.senders.pump()
         now_s = ctx.wall_s
@@ -169,6 +184,19 @@ class Engine:
         benched_s = min(self._benched.values(), default=None)
         times = [t for t in (next_s, benched_s) if t is not None]
         return min(max(min(times, default=now_s + TICK_S) - ctx.wall_s, 0.0), TICK_S)
+
+    async def _follow_the_clock(self) -> None:
+        """Move what waits for a wall time along when that clock was set back."""
+        now = self.ctx.clock.now()
+        ahead_s = now.wall_s - now.boot_s
+        back_s = self._ahead_s - ahead_s
+        if back_s > SET_BACK_S:
+            log.warning("clock.set_back", seconds=round(back_s, 1))
+            await self.ctx.keep(self.ctx.journal.clock_set_back, back_s)
+            self._benched, self._later = {}, {}
+            for service in self.ctx.services.values():
+                service.gate = service.gate.sooner(back_s)
+        self._ahead_s = ahead_s
 
     async def _handle(self, file: File) -> None:
         place = self.ctx.places[file.watch]
@@ -258,14 +286,17 @@ class Engine:
         ctx, gate = self.ctx, service.gate
         if gate.state is GateState.SHUT and (gate.until_s or 0.0) <= ctx.wall_s:
             service.gate = gate = gate.probing()
-        held = await ctx.keep(ctx.journal.held_by, service.name, sorted(TARGET_TROUBLE), 100)
-        if gate.state is GateState.SHUT or not held:
-            if gate.state is GateState.PROBING and not self._busy(service):
-                queued = await ctx.keep(ctx.journal.queued, 1)
-                service.gate = gate if queued else Gate()
+        if gate.state is GateState.SHUT:
             return
+        held = await ctx.keep(ctx.journal.held_by, service.name, sorted(TARGET_TROUBLE), 100)
         if gate.state is GateState.PROBING:
-            held = [] if self._busy(service) else held[:1]
+            others = [name for name in ctx.services if name != service.name]
+            queued = await ctx.keep(ctx.journal.queued, 1, others)
+            if queued or self._busy(service):
+                return  # that is the probe; what is held may be the very reason for the trouble
+            if not held:
+                service.gate = Gate()
+            held = held[:1]
         for file in held:
             await ctx.apply(file, Due())
 
@@ -290,11 +321,11 @@ class Engine:
         if self.draining:
             return TICK_S
         now_s = ctx.wall_s
+        self._later = {k: until for k, until in self._later.items() if until > now_s}
         for upload in await ctx.keep(ctx.journal.cancelling, 100):
-            if self._later.get(upload.key, 0.0) > now_s:
-                continue
-            self._later.pop(upload.key, None)
-            await self._cancel_one(upload)
+            if upload.key not in self._later:
+                self._later[upload.key] = now_s + CANCEL_AGAIN_S  # unless it ends now
+                await self._cancel_one(upload)
         return TICK_S
 
     async def _cancel_one(self, upload: Upload) -> None:
@@ -306,7 +337,6 @@ class Engine:
             await ctx.keep(ctx.journal.upload_ended, upload, UploadState.EXPIRED, request_id)
             return
         if service is None or not service.gate.admits(ctx.wall_s):
-            self._later[upload.key] = ctx.wall_s + CANCEL_AGAIN_S
             return
         with ctx.wire:
             await ctx.keep(
@@ -322,7 +352,6 @@ class Engine:
             except (TransientError, TargetBlockedError) as error:
                 calls.note(ctx, service, error)
                 await ctx.keep(ctx.journal.answered, request_id, calls.outcome(error))
-                self._later[upload.key] = ctx.wall_s + CANCEL_AGAIN_S
             except ServiceError as error:  # it is not pending: there is nothing left to cancel
                 log.debug("upload.not_cancelled", upload=upload.remote_id, text=str(error))
                 await ctx.keep(ctx.journal.upload_ended, upload, UploadState.EXPIRED, request_id)

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 
 from uploaderd import logs
 from uploaderd.core.board import Board, Finding
-from uploaderd.core.events import Changed, Event
+from uploaderd.core.events import Changed, Event, Restarted
 from uploaderd.core.meter import Meter
 from uploaderd.core.plan import MIB, Range, ranges
-from uploaderd.core.schedule import Candidate, expired, remaining_s
+from uploaderd.core.schedule import EXPIRY_MARGIN_S, Candidate, expired, remaining_s
 from uploaderd.engine import calls
 from uploaderd.engine.settling import event_of
 from uploaderd.errors import (
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 log = logs.get(__name__)
 
+SHORT_LIFE_S = 4 * EXPIRY_MARGIN_S  # sessions that live no longer are not begun anew for ever
 STEP_BYTES = 256 * 1024
 SMALLEST_STEP_BYTES = 4 * 1024
 PASS_BYTES = 8 * MIB  # one stay of the ordered pass in its thread
@@ -125,14 +126,20 @@ class PartsRun:
         if not self._service.gate.admits(now.wall_s):
             return None
         if expired(self._upload, now):
-            detail = "Its session's time was over before all parts were stored."
-            self.stop(calls.begin_anew(self._file, detail), hard=True)
+            self.stop(self._too_late(), hard=True)
             return None
         return Candidate(
             file=self._file.id,
             deadline_s=remaining_s(self._upload, now),
             in_flight=self._board.flying,
         )
+
+    def _too_late(self) -> Event:
+        """What the end of the session's time means; waiting for a turn is no failure."""
+        detail = "Its session's time was over before all parts were stored."
+        if self._board.untouched and self._upload.life_s > SHORT_LIFE_S:
+            return Restarted(detail=detail, counted=False)
+        return calls.begin_anew(self._file, detail)
 
     def send_next(self) -> None:
         """Start the next part; the senders have counted its place already."""

@@ -12,7 +12,7 @@ from uploaderd.core.naming import content_type, remote_name
 from uploaderd.core.plan import auto_part_bytes, ranges
 from uploaderd.core.schedule import expired, life_s
 from uploaderd.engine import calls
-from uploaderd.errors import ServiceError
+from uploaderd.errors import ServiceError, TransientError
 
 if TYPE_CHECKING:
     from uploaderd.client import RemoteUpload
@@ -49,6 +49,10 @@ async def open_session(ctx: Context, place: Place, service: Service, file: File)
                     remote = await service.client.create(
                         _spec(place, upload), request_id=request_id
                     )
+                    if await ctx.keep(ctx.journal.knows_upload, service.name, remote.id):
+                        raise TransientError(
+                            "the service gave two uploads the same id", code="bad_reply", acted=True
+                        )
                 except ServiceError as error:
                     calls.note(ctx, service, error)
                     file = await ctx.keep(

@@ -55,8 +55,8 @@ class EngineView:
                 counts=counts,
                 unfiled=unfiled,
                 scanned=all(
-                    place.watcher.scans and place.name not in ctx.trouble
-                    for place in ctx.places.values()
+                    place.watcher.scans and ctx.trouble.keys().isdisjoint((name, place.watching))
+                    for name, place in ctx.places.items()
                 ),
                 bytes_queued=queued - sum(t.progress.bytes_stored for t in self._transfers()),
                 bytes_stored=stored + sum(t.progress.bytes_stored for t in self._transfers()),

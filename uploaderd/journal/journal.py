@@ -203,6 +203,11 @@ class Journal(Questions):
             db.execute("UPDATE requests SET outcome = 'unknown' WHERE outcome IS NULL")
             db.execute("UPDATE files SET due = ? WHERE due > ?", (latest_due_s, latest_due_s))
 
+    def clock_set_back(self, by_s: float) -> None:
+        """Let no file wait longer because the wall clock was set back."""
+        with self.transaction() as db:
+            db.execute("UPDATE files SET due = due - ? WHERE due IS NOT NULL", (by_s,))
+
 
 def _insert(db: sqlite3.Connection, table: str, values: Values) -> None:
     columns = ", ".join(values)

@@ -138,6 +138,14 @@ class Questions(Store):
         row = self._one("SELECT * FROM uploads WHERE key = ?", (key,))
         return None if row is None else to_upload(row)
 
+    def knows_upload(self, target: str, remote_id: str) -> bool:
+        """Whether a session bears this id of the service's already."""
+        return bool(
+            self._all(
+                "SELECT 1 FROM uploads WHERE target = ? AND remote_id = ?", (target, remote_id)
+            )
+        )
+
     def cancelling(self, limit: int) -> list[Upload]:
         """Abandoned sessions that are still to be cancelled."""
         rows = self._all(

@@ -1,0 +1,188 @@
+"""The engine's own book-keeping, where a whole daemon would need too long or too rare a mishap."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from dataclasses import replace
+from typing import TYPE_CHECKING, ParamSpec, TypeVar
+from unittest.mock import Mock
+
+import pytest
+
+from uploaderd.clock import SystemClock
+from uploaderd.config import Retry, Transfer
+from uploaderd.core.gate import Gate, GateState
+from uploaderd.core.model import (
+    Arrival,
+    File,
+    FileState,
+    Identity,
+    Now,
+    Upload,
+    UploadState,
+)
+from uploaderd.core.plan import ranges
+from uploaderd.core.reasons import reason
+from uploaderd.engine.context import Context, Service
+from uploaderd.engine.engine import Engine
+from uploaderd.engine.parts import PartsRun
+from uploaderd.journal import Journal
+from uploaderd.source import Source
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+P = ParamSpec("P")
+T = TypeVar("T")
+WATCH = "/spool"
+
+
+async def inline(function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+    """An offload without threads."""
+    await asyncio.sleep(0)
+    return function(*args, **kwargs)
+
+
+@pytest.fixture
+def ctx(tmp_path: Path) -> Iterator[Context]:
+    """A context with a real journal, one target and no folder."""
+    journal = Journal(tmp_path / "journal.sqlite3")
+    journal.open()
+    journal.watch([WATCH])
+    yield Context(
+        journal=journal,
+        keep=inline,
+        disk=inline,
+        clock=SystemClock(),
+        chance=lambda: 0.5,
+        new_id=iter(map(str, range(1_000_000))).__next__,
+        day_s=lambda _: 0.0,
+        owner="here",
+        places={},
+        services={"openai": Service(name="openai", flavour="openai", client=Mock())},
+        transfer=Transfer(),
+        retry=Retry(),
+    )
+    journal.close()
+
+
+def put(
+    ctx: Context,
+    path: bytes,
+    state: FileState,
+    code: str,
+    identity: Identity,
+    due_s: float | None = None,
+) -> File:
+    """Put a file into the journal."""
+    file = File(
+        id=path.decode(),
+        watch=WATCH,
+        path=path,
+        identity=identity,
+        arrival=Arrival.RENAMED,
+        target="openai",
+        purpose="user_data",
+        state=state,
+        reason=reason(code, detail="No."),
+        created_s=ctx.wall_s,
+        updated_s=ctx.wall_s,
+        changed_s=ctx.wall_s,
+        owner="here",
+        started_s=ctx.wall_s,
+        due_s=due_s,
+    )
+    return ctx.journal.intake(WATCH, {path: identity}, lambda *_: file)[0]
+
+
+class SetClock:
+    """A clock that is set by hand."""
+
+    def __init__(self, wall_s: float, boot_s: float) -> None:
+        self.wall_s, self.boot_s = wall_s, boot_s
+
+    def now(self) -> Now:
+        """As it was set."""
+        return Now(wall_s=self.wall_s, boot_s=self.boot_s, boot_id="boot")
+
+
+async def test_a_wall_clock_that_is_set_back_makes_nobody_wait_longer(ctx: Context) -> None:
+    """A deferred file and a limited target go on after the time that was meant."""
+    ctx.clock = clock = SetClock(1_000_000.0, 100.0)
+    engine, service = Engine(ctx), ctx.services["openai"]
+    identity = Identity(dev=1, inode=2, size=3, mtime_ns=4, ctime_ns=5)
+    put(ctx, b"x", FileState.DEFERRED, "deferred.network", identity, due_s=clock.wall_s + 10)
+    service.gate = service.gate.limited(clock.wall_s + 10)
+    clock.wall_s, clock.boot_s = clock.wall_s - 86_400 + 1, clock.boot_s + 1
+    await engine._due()
+    assert ctx.journal.due(clock.wall_s, 1) == []
+    assert not service.gate.admits(clock.wall_s)
+    clock.wall_s, clock.boot_s = clock.wall_s + 9, clock.boot_s + 9
+    assert [file.id for file in ctx.journal.due(clock.wall_s, 1)] == ["x"]
+    assert service.gate.admits(clock.wall_s)
+
+
+async def test_the_probe_is_a_queued_file_before_one_that_is_held(ctx: Context) -> None:
+    """A file that is refused for its own sake does not keep the target shut for all the others."""
+    identity = Identity(dev=1, inode=2, size=3, mtime_ns=4, ctime_ns=5)
+    put(ctx, b"bad", FileState.HELD, "held.auth", identity)
+    put(ctx, b"good", FileState.QUEUED, "queued.slot", replace(identity, inode=3))
+    service = ctx.services["openai"]
+    service.gate = Gate(state=GateState.PROBING, code="auth")
+    await Engine(ctx)._tend_gate(service)
+    assert service.gate.state is GateState.PROBING
+    assert [file.id for file in ctx.journal.queued(10)] == ["good"]
+
+
+async def test_the_unexpected_in_one_part_costs_no_place(ctx: Context, tmp_path: Path) -> None:
+    """Whatever a part's request raises, all places are free once its file was given up."""
+    path = tmp_path / "x"
+    path.write_bytes(bytes(80))
+    source = Source(os.open(path, os.O_RDONLY))
+    file = put(ctx, b"x", FileState.UPLOADING, "uploading.parts", source.identity)
+    now = ctx.clock.now()
+    upload = Upload(
+        key="u",
+        file=file.id,
+        target="openai",
+        state=UploadState.CREATING,
+        filename="x",
+        purpose="user_data",
+        size=80,
+        part_bytes=10,
+        created_s=now.wall_s,
+        created_boot_s=now.boot_s,
+        boot_id=now.boot_id,
+        life_s=3_600.0,
+    )
+    file = ctx.journal.begin_upload(file, upload, "create")
+    upload, parts = ctx.journal.upload_opened(
+        upload,
+        "create",
+        remote_id="r",
+        server_created_s=None,
+        life_s=3_600.0,
+        ranges=ranges(80, 10),
+    )
+    service, engine = ctx.services["openai"], Engine(ctx)
+    sent = 0
+
+    async def add_part(*_: object, **__: object) -> str:
+        nonlocal sent
+        sent += 1
+        if sent > 1:
+            raise RuntimeError("this is not expected")
+        await asyncio.sleep(60)
+        return "never"
+
+    service.client.add_part = add_part  # type: ignore[method-assign]
+    run = PartsRun(
+        ctx, service, engine.senders, file=file, upload=upload, parts=list(parts), source=source
+    )
+    with pytest.raises(ExceptionGroup) as raised:
+        await run.run()
+    assert {str(error) for error in raised.value.exceptions} == {"this is not expected"}
+    assert engine.senders.in_flight == 0
+    source.close()
