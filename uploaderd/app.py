@@ -111,6 +111,13 @@ async def _wire(
         place = _place(watch, disk, trouble)
         stack.callback(place.tree.close)
         places[place.name] = place
+    services = {
+        target.name: _service(target, keys[target.name], config, session, seams)
+        for target in config.targets
+        if target.name in keys
+    }
+    for service in services.values():
+        await disk(service.client.prepare)
     chance = random.Random()  # noqa: S311 - jitter, not secrets
     return Engine(
         Context(
@@ -123,11 +130,7 @@ async def _wire(
             day_s=_seconds_of_day,
             owner=socket.gethostname(),
             places=places,
-            services={
-                target.name: _service(target, keys[target.name], config, session, seams)
-                for target in config.targets
-                if target.name in keys
-            },
+            services=services,
             transfer=config.transfer,
             retry=config.retry,
             trouble=trouble,

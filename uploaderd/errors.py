@@ -48,12 +48,6 @@ class NoDaemonError(UploaderdError):
     exit_code = Exit.NO_DAEMON
 
 
-class InterruptedEarlyError(UploaderdError):
-    """The command was stopped before the end: call it again."""
-
-    exit_code = Exit.TRY_AGAIN
-
-
 class JournalError(UploaderdError):
     """The journal cannot be opened, read or written: nothing new is claimed until it can."""
 

@@ -198,22 +198,3 @@ async def test_what_the_journal_could_not_take_is_seen_again_at_once(tmp_path: P
 
 async def _drained(daemon: DaemonProcess) -> bool:
     return bool((await daemon.status())["drained"])
-
-
-async def test_a_ca_file_that_vanished_does_not_end_the_daemon(tmp_path: Path) -> None:
-    """A cancel that cannot even be tried is tried again later; the daemon goes on."""
-    async with (
-        Emulator(store=tmp_path / "store", faults=["call=part,action=stall"]) as emulator,
-        DaemonProcess(tmp_path, emulator.base_url) as daemon,
-    ):
-        await daemon.start()
-        path = daemon.drop("a.txt", b"given up")
-        await daemon.until_state("a.txt", "uploading")
-        await wait_until(lambda: emulator.stats.uploads_created, what="a session")
-        await daemon.kill()
-        path.unlink()
-        daemon.configure(target={"ca_file": str(tmp_path / "gone.pem")})
-        await daemon.start()
-        await daemon.until_state("a.txt", "cancelled")
-        await wait_until(lambda: "loop.trouble" in daemon.log_text(), what="the trouble's line")
-        assert daemon.running

@@ -267,16 +267,17 @@ async def test_a_lost_reply_makes_no_second_file(tmp_path: Path, call: str, prof
     """The service did it but its reply was lost: the file is there once, however it answers then.
 
     A complete that is asked for twice is refused by most of these rules, so that the list of
-    files must tell.
+    files must tell. One part is sent at a time, since some of them want ids in order of arrival.
     """
     content = noise(2 * MIB)
+    config: dict[str, Table] = {"transfer": {"parts_in_flight": 1}}
     async with (
         Emulator(
             store=tmp_path / "store",
             rules=rules_for(profile),
             faults=[f"call={call},action=lose,times=1"],
         ) as emulator,
-        DaemonProcess(tmp_path, emulator.base_url) as daemon,
+        DaemonProcess(tmp_path, emulator.base_url, config=config) as daemon,
     ):
         await daemon.start()
         daemon.drop("a.bin", content)

@@ -32,3 +32,39 @@ async def test_a_file_whose_target_was_taken_away_goes_to_the_watchs_new_one(
         await daemon.until_drained()
         assert len(emulator.store.files) == 1
         assert outcome.read_receipt(daemon.spool / "done" / "a.txt")["target"] == "other"
+
+
+async def test_a_file_that_may_have_arrived_at_a_target_that_is_gone_says_so(
+    tmp_path: Path,
+) -> None:
+    """It is not sent to another one; when its target is back, what became of it is found out."""
+    faults = ["call=complete,action=lose", "call=list,action=refuse,status=503"]
+    async with (
+        Emulator(store=tmp_path / "store", faults=faults) as emulator,
+        DaemonProcess(tmp_path, emulator.base_url) as daemon,
+    ):
+        await daemon.start()
+        daemon.drop("a.txt", b"there already")
+        await daemon.until_state("a.txt", "uncertain")
+        assert await daemon.stop() == 0
+        text = daemon.config_file.read_text()
+        daemon.config_file.write_text(text.replace("[targets.openai]", "[targets.other]"))
+        await daemon.start()
+        row = await daemon.until_state("a.txt", "held")
+        assert row["reason"]["code"] == "held.target"
+        assert await daemon.stop() == 0
+        emulator.faults.clear()
+        daemon.config_file.write_text(text)
+        await daemon.start()
+        await daemon.until_drained()
+        outcome.assert_arrived(emulator, daemon, {"a.txt": b"there already"})
+
+
+async def test_a_ca_file_that_cannot_be_used_is_refused_at_the_start(tmp_path: Path) -> None:
+    """With the file's name and exit code 78, before anything is taken."""
+    async with DaemonProcess(
+        tmp_path, "https://127.0.0.1:1/v1", config={"target": {"ca_file": "/nowhere/ca.pem"}}
+    ) as daemon:
+        await daemon.launch()
+        assert await daemon.process.ended(20) == 78
+        assert "/nowhere/ca.pem" in daemon.log_text()

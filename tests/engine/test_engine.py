@@ -5,8 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 from dataclasses import replace
-from typing import TYPE_CHECKING, ParamSpec, TypeVar
-from unittest.mock import Mock
+from typing import TYPE_CHECKING, ParamSpec, TypeVar, cast
 
 import pytest
 
@@ -34,9 +33,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
+    from uploaderd.client import Client
+
 P = ParamSpec("P")
 T = TypeVar("T")
 WATCH = "/spool"
+NOBODY = cast("Client", object())  # no request leaves in these tests
 
 
 async def inline(function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
@@ -61,7 +63,7 @@ def ctx(tmp_path: Path) -> Iterator[Context]:
         day_s=lambda _: 0.0,
         owner="here",
         places={},
-        services={"openai": Service(name="openai", flavour="openai", client=Mock())},
+        services={"openai": Service(name="openai", flavour="openai", client=NOBODY)},
         transfer=Transfer(),
         retry=Retry(),
     )
@@ -186,3 +188,25 @@ async def test_the_unexpected_in_one_part_costs_no_place(ctx: Context, tmp_path:
     assert {str(error) for error in raised.value.exceptions} == {"this is not expected"}
     assert engine.senders.in_flight == 0
     source.close()
+
+
+async def test_a_loop_outlives_a_fault_of_its_own(ctx: Context) -> None:
+    """A step that fails unexpectedly is logged and tried again; the daemon goes on."""
+    engine, wake = Engine(ctx), asyncio.Event()
+    failed, went_on = asyncio.Event(), asyncio.Event()
+
+    async def step() -> float:
+        if not failed.is_set():
+            failed.set()
+            raise ZeroDivisionError
+        went_on.set()
+        return 60.0
+
+    loop = asyncio.create_task(engine._loop(wake, step))
+    try:
+        async with asyncio.timeout(10):
+            await failed.wait()
+            wake.set()
+            await went_on.wait()
+    finally:
+        loop.cancel()

@@ -221,8 +221,16 @@ class Client:
             raise reader.refuse(call, reply)
         return reply, reader
 
+    def prepare(self) -> None:
+        """Read what the first call would have to read; blocks.
+
+        Raises:
+            ConfigError: the target's ``ca_file`` cannot be used.
+        """
+        self._trust()
+
     def _trust(self) -> ssl.SSLContext | bool:
-        """How the target is verified; read once, at the first call."""
+        """How the target is verified; read once."""
         if self._tls is None:
             ca_file = self._address.ca_file
             try:

@@ -42,6 +42,10 @@ SENTENCES: dict[str, str] = {
     "held.restarts": (
         "{detail} It was begun anew {restarts} times without success; look at its history."
     ),
+    "held.target": (
+        "It may have arrived at the target {target}, which is not configured any more. Configure "
+        "it and restart the daemon, which then finds out."
+    ),
     "held.uncertain": (
         "{detail} Look at the service's files, remove the surplus ones, and drop the file again "
         "if none is right."
@@ -67,6 +71,7 @@ TARGET_TROUBLE = frozenset(
         "held.redirect",
         "held.certificate",
         "held.part_too_large",
+        "held.target",
     }
 )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -88,7 +89,7 @@ async def reconcile(ctx: Context, service: Service, file: File) -> None:
     try:
         remote = await _ask(ctx, service, file, upload, [p.part_id or "" for p in parts])
     except (TransientError, TargetBlockedError) as error:
-        event = _later(ctx, file, error)
+        event = _later(ctx, file, upload, error)
         if error.acted:
             found = await _search(ctx, service, file, upload)
             event = found if isinstance(found, Completed | Held) else event
@@ -138,7 +139,7 @@ async def _search(ctx: Context, service: Service, file: File, upload: Upload) ->
     except ServiceError as error:
         calls.note(ctx, service, error)
         await ctx.keep(ctx.journal.answered, request_id, calls.outcome(error))
-        return _later(ctx, file, error)
+        return _later(ctx, file, upload, error)
     await ctx.keep(ctx.journal.answered, request_id, "ok")
     known = await ctx.keep(ctx.journal.known_remote, service.name, upload.filename)
     found = judge(
@@ -172,9 +173,16 @@ async def _search(ctx: Context, service: Service, file: File, upload: Upload) ->
             return Ambiguous(due_s=ctx.wall_s + wait_s, looks=file.deferrals + 1)
 
 
-def _later(ctx: Context, file: File, error: ServiceError) -> Event:
+def _later(ctx: Context, file: File, upload: Upload, error: ServiceError) -> Event:
+    """Wait before the next try; the older its session, the longer, and no look is counted."""
     asked_s = error.retry_after_s if isinstance(error, TransientError) else None
-    wait_s = defer_s(1, ctx.chance(), defer_max_s=ctx.retry.defer_max_s, retry_after_s=asked_s)
+    age_s = max(ctx.wall_s - upload.created_s, 1.0)
+    wait_s = defer_s(
+        round(math.log2(age_s) / 2),
+        ctx.chance(),
+        defer_max_s=ctx.retry.defer_max_s,
+        retry_after_s=asked_s,
+    )
     return Ambiguous(due_s=ctx.wall_s + wait_s, looks=file.deferrals)
 
 

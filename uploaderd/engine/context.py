@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from uploaderd import logs
+from uploaderd.core.fitness import purpose_of
 from uploaderd.core.gate import Gate
 from uploaderd.core.lifecycle import Effect, decide, tells
 from uploaderd.core.meter import Meter
@@ -37,6 +38,11 @@ class Place:
     tree: Tree
     watcher: Watcher
     filing: Filing
+
+    def purpose_of(self, path: bytes) -> str:
+        """What a file at this path below the watch is for, by the configuration of today."""
+        by_folder = self.settings.purpose_by_folder
+        return purpose_of(path, self.settings.purpose, by_folder=by_folder)
 
     @property
     def watching(self) -> str:

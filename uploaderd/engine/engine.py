@@ -11,28 +11,27 @@ from contextlib import aclosing
 from typing import TYPE_CHECKING
 
 from uploaderd import logs
-from uploaderd.core.events import Admitted, Due, Recovered, Sighted
+from uploaderd.core.events import Admitted, Due, Held, Recovered, Sighted
 from uploaderd.core.gate import Gate, GateState
 from uploaderd.core.lifecycle import Effect, awakened, effects_of
-from uploaderd.core.model import Arrival, FileState, UploadState
-from uploaderd.core.reasons import TARGET_TROUBLE
-from uploaderd.core.schedule import remaining_s
-from uploaderd.engine import calls
+from uploaderd.core.model import Arrival, FileState
+from uploaderd.core.reasons import TARGET_TROUBLE, reason
 from uploaderd.engine.aftercare import file_away
 from uploaderd.engine.assembling import reconcile
 from uploaderd.engine.context import wait_for
 from uploaderd.engine.intake import Intake
+from uploaderd.engine.janitor import Janitor
 from uploaderd.engine.senders import Senders
 from uploaderd.engine.settling import look
 from uploaderd.engine.transfer import Transfer
-from uploaderd.errors import JournalError, ServiceError, TargetBlockedError, TransientError
+from uploaderd.errors import JournalError
 from uploaderd.journal import StaleError
 from uploaderd.spool.watcher import Sighting
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from uploaderd.core.model import File, Upload
+    from uploaderd.core.model import File
     from uploaderd.engine.context import Context, Place, Service
 
 log = logs.get(__name__)
@@ -40,7 +39,7 @@ log = logs.get(__name__)
 HANDLERS = 16  # files looked at, filed or reconciled at the same time
 TICK_S = 5.0  # the longest sleep of a loop: what no event tells is noticed by then
 BENCH_S = 5.0  # how long a file rests whose handling met the unexpected
-CANCEL_AGAIN_S = 30.0
+SWEPT = 200  # files that are looked at in one sweep
 SET_BACK_S = 1.0  # a step of the wall clock; less is its steering
 
 
@@ -56,7 +55,7 @@ class Engine:
         self._handled: set[str] = set()
         self._benched: dict[str, float] = {}
         self._stranded: set[str] = set()
-        self._later: dict[str, float] = {}
+        self._janitor = Janitor(ctx)
         now = ctx.clock.now()
         self._ahead_s = now.wall_s - now.boot_s
         self._group: asyncio.TaskGroup
@@ -68,7 +67,7 @@ class Engine:
         await ctx.keep(ctx.journal.recover, ctx.wall_s + ctx.retry.defer_max_s)
         for file in await ctx.keep(ctx.journal.interrupted):
             await ctx.apply(file, Recovered())
-        trouble, known = sorted(TARGET_TROUBLE), list(ctx.services)
+        trouble, known = sorted(TARGET_TROUBLE - {"held.target"}), list(ctx.services)
         for file in await ctx.keep(ctx.journal.held_elsewhere, known, trouble):
             await ctx.apply(file, Due())
 
@@ -144,6 +143,12 @@ class Engine:
                     await asyncio.sleep(BENCH_S)
                     await place.watcher.rescan_now()  # that sees it again
 
+    async def _cancel(self) -> float:
+        """Cancel what was abandoned; return when to look again."""
+        if not self.draining:
+            await self._janitor.sweep()
+        return TICK_S
+
     async def _touched(self, file: File) -> None:
         transfer = self.transfers.get(file.id)
         if transfer is not None:
@@ -151,10 +156,12 @@ class Engine:
 
     async def _sweep(self, place: Place) -> None:
         """Look now and then at files that wait long: a removal may have sent no event."""
+        last = ""
         while True:
             await asyncio.sleep(place.settings.rescan_s)
             try:
-                rows = await self.ctx.keep(self.ctx.journal.waiting_in, place.name, 200)
+                rows = await self.ctx.keep(self.ctx.journal.waiting_in, place.name, last, SWEPT)
+                last = rows[-1].id if len(rows) == SWEPT else ""
                 await self._see(place, [row.path for row in rows])
             except (JournalError, StaleError) as error:
                 self._trouble("journal", error)
@@ -193,7 +200,8 @@ class Engine:
         if back_s > SET_BACK_S:
             log.warning("clock.set_back", seconds=round(back_s, 1))
             await self.ctx.keep(self.ctx.journal.clock_set_back, back_s)
-            self._benched, self._later = {}, {}
+            self._benched = {}
+            self._janitor.rest_no_more()
             for service in self.ctx.services.values():
                 service.gate = service.gate.sooner(back_s)
         self._ahead_s = ahead_s
@@ -224,7 +232,11 @@ class Engine:
 
     async def _reconcile(self, file: File) -> None:
         service = self.ctx.services.get(file.target)
-        if service is None or service.gate.state is GateState.SHUT:
+        if service is None:
+            why = reason("held.target", target=file.target)
+            await self.ctx.apply(file, Held(reason=why))
+            return
+        if service.gate.state is GateState.SHUT:
             self._benched[file.id] = self.ctx.wall_s + TICK_S
             return
         with self.ctx.wire:
@@ -312,51 +324,6 @@ class Engine:
             self._stranded.add(transfer.file.id)
             self.ctx.wakes.due.set()
             self.ctx.wakes.admission.set()
-
-    # Abandoned sessions
-
-    async def _cancel(self) -> float:
-        """Cancel what was abandoned; return when to look again."""
-        ctx = self.ctx
-        if self.draining:
-            return TICK_S
-        now_s = ctx.wall_s
-        self._later = {k: until for k, until in self._later.items() if until > now_s}
-        for upload in await ctx.keep(ctx.journal.cancelling, 100):
-            if upload.key not in self._later:
-                self._later[upload.key] = now_s + CANCEL_AGAIN_S  # unless it ends now
-                await self._cancel_one(upload)
-        return TICK_S
-
-    async def _cancel_one(self, upload: Upload) -> None:
-        ctx = self.ctx
-        service = ctx.services.get(upload.target)
-        request_id = ctx.new_id()
-        over = remaining_s(upload, ctx.clock.now()) <= 0
-        if over:
-            await ctx.keep(ctx.journal.upload_ended, upload, UploadState.EXPIRED, request_id)
-            return
-        if service is None or not service.gate.admits(ctx.wall_s):
-            return
-        with ctx.wire:
-            await ctx.keep(
-                ctx.journal.request,
-                request_id,
-                upload.file,
-                "cancel",
-                ctx.wall_s,
-                upload=upload.key,
-            )
-            try:
-                await service.client.cancel(upload.remote_id or "", request_id=request_id)
-            except (TransientError, TargetBlockedError) as error:
-                calls.note(ctx, service, error)
-                await ctx.keep(ctx.journal.answered, request_id, calls.outcome(error))
-            except ServiceError as error:  # it is not pending: there is nothing left to cancel
-                log.debug("upload.not_cancelled", upload=upload.remote_id, text=str(error))
-                await ctx.keep(ctx.journal.upload_ended, upload, UploadState.EXPIRED, request_id)
-            else:
-                await ctx.keep(ctx.journal.upload_ended, upload, UploadState.CANCELLED, request_id)
 
     # Trouble
 

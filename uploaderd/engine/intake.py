@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 from uploaderd import logs
 from uploaderd.core.events import Gone, Renamed, Sighted
-from uploaderd.core.fitness import purpose_of
 from uploaderd.core.lifecycle import Decision, decide
 from uploaderd.core.model import TERMINAL, Arrival, File, FileState, Filing, Identity, Now
 from uploaderd.core.reasons import reason
@@ -123,8 +122,7 @@ class Intake:
         if other.path == path or not other.identity.same_bytes(identity):
             return False
         if other.state not in {FileState.COMPLETING, FileState.UNCERTAIN} | TERMINAL:
-            settings = self._place.settings
-            purpose = purpose_of(path, settings.purpose, by_folder=settings.purpose_by_folder)
+            purpose = self._place.purpose_of(path)
             same_name = other.path.rpartition(b"/")[2] == path.rpartition(b"/")[2]
             if not same_name or purpose != other.purpose:
                 return False
@@ -150,7 +148,7 @@ class Intake:
             identity=seen.identity,
             arrival=seen.arrival,
             target=settings.target,
-            purpose=purpose_of(path, settings.purpose, by_folder=settings.purpose_by_folder),
+            purpose=self._place.purpose_of(path),
             state=FileState.SETTLING,
             reason=reason("settling.seen"),
             created_s=now.wall_s,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from uploaderd.core.events import Changed, Deferred, Event, Gone, Held, Refused, Settled, Unsettled
-from uploaderd.core.fitness import purpose_of, unfit
+from uploaderd.core.fitness import unfit
 from uploaderd.core.reasons import reason
 from uploaderd.core.settle import Busy, Quiet, Ready, judge
 from uploaderd.engine.calls import sentence
@@ -78,12 +78,11 @@ async def look(ctx: Context, place: Place, file: File) -> None:
 
 def _settled(ctx: Context, place: Place, path: bytes, identity: Identity) -> Event:
     """Target and purpose are the watch's of today, whatever they were when it was first seen."""
-    settings = place.settings
-    purpose = purpose_of(path, settings.purpose, by_folder=settings.purpose_by_folder)
-    refusal = unfit(path, identity.size, purpose, ctx.services[settings.target].flavour)
+    purpose, target = place.purpose_of(path), place.settings.target
+    refusal = unfit(path, identity.size, purpose, ctx.services[target].flavour)
     if refusal is not None:
         return Refused(reason=refusal, identity=identity)
-    return Settled(identity=identity, target=settings.target, purpose=purpose)
+    return Settled(identity=identity, target=target, purpose=purpose)
 
 
 async def _refuse(ctx: Context, place: Place, file: File, error: NotRegularError) -> None:

@@ -102,12 +102,12 @@ class Questions(Store):
         )
         return [to_file(row) for row in rows]
 
-    def waiting_in(self, watch: str, limit: int) -> list[File]:
-        """Deferred and held files of a watch: a removal that no event told of is noticed here."""
+    def waiting_in(self, watch: str, after: str, limit: int) -> list[File]:
+        """Deferred and held files of a watch, by id: removals that no event told of are noticed."""
         rows = self._all(
-            "SELECT * FROM files WHERE watch = ? AND state IN ('deferred', 'held')"
-            " ORDER BY updated LIMIT ?",
-            (watch, limit),
+            "SELECT * FROM files WHERE watch = ? AND state IN ('deferred', 'held') AND id > ?"
+            " ORDER BY id LIMIT ?",
+            (watch, after, limit),
         )
         return [to_file(row) for row in rows]
 

@@ -1,0 +1,70 @@
+"""Abandoned sessions: each is cancelled at the service, and how that ended is journalled."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from uploaderd import logs
+from uploaderd.core.model import UploadState
+from uploaderd.core.schedule import remaining_s
+from uploaderd.engine import calls
+from uploaderd.errors import ServiceError, TargetBlockedError, TransientError
+
+if TYPE_CHECKING:
+    from uploaderd.core.model import Upload
+    from uploaderd.engine.context import Context
+
+log = logs.get(__name__)
+
+AGAIN_S = 30.0
+
+
+class Janitor:
+    """Performs the journalled intents to cancel; one that fails rests and blocks no other."""
+
+    def __init__(self, ctx: Context) -> None:
+        self._ctx = ctx
+        self._resting: dict[str, float] = {}
+
+    def rest_no_more(self) -> None:
+        """Forget the rests, whose times mean nothing after the wall clock was set back."""
+        self._resting = {}
+
+    async def sweep(self) -> None:
+        """Cancel what waits for it and does not rest."""
+        ctx = self._ctx
+        now_s = ctx.wall_s
+        self._resting = {key: until for key, until in self._resting.items() if until > now_s}
+        for upload in await ctx.keep(ctx.journal.cancelling, 100):
+            if upload.key not in self._resting:
+                self._resting[upload.key] = now_s + AGAIN_S  # unless it ends now
+                await self._cancel(upload)
+
+    async def _cancel(self, upload: Upload) -> None:
+        ctx = self._ctx
+        service = ctx.services.get(upload.target)
+        request_id = ctx.new_id()
+        if remaining_s(upload, ctx.clock.now()) <= 0:
+            await ctx.keep(ctx.journal.upload_ended, upload, UploadState.EXPIRED, request_id)
+            return
+        if service is None or not service.gate.admits(ctx.wall_s):
+            return
+        with ctx.wire:
+            await ctx.keep(
+                ctx.journal.request,
+                request_id,
+                upload.file,
+                "cancel",
+                ctx.wall_s,
+                upload=upload.key,
+            )
+            try:
+                await service.client.cancel(upload.remote_id or "", request_id=request_id)
+            except (TransientError, TargetBlockedError) as error:
+                calls.note(ctx, service, error)
+                await ctx.keep(ctx.journal.answered, request_id, calls.outcome(error))
+            except ServiceError as error:  # it is not pending: there is nothing left to cancel
+                log.debug("upload.not_cancelled", upload=upload.remote_id, text=str(error))
+                await ctx.keep(ctx.journal.upload_ended, upload, UploadState.EXPIRED, request_id)
+            else:
+                await ctx.keep(ctx.journal.upload_ended, upload, UploadState.CANCELLED, request_id)
