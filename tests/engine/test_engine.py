@@ -99,6 +99,21 @@ def put(
     return ctx.journal.intake(WATCH, {path: identity}, lambda *_: file)[0]
 
 
+class Unwell:
+    """A client whose first part hangs, and whose others fail as no client may."""
+
+    def __init__(self) -> None:
+        self.parts = 0
+
+    async def add_part(self, *_: object, **__: object) -> str:
+        """Hang, or raise what is not in the tree of errors."""
+        self.parts += 1
+        if self.parts > 1:
+            raise RuntimeError("this is not expected")
+        await asyncio.sleep(60)
+        return "never"
+
+
 class SetClock:
     """A clock that is set by hand."""
 
@@ -169,17 +184,7 @@ async def test_the_unexpected_in_one_part_costs_no_place(ctx: Context, tmp_path:
         ranges=ranges(80, 10),
     )
     service, engine = ctx.services["openai"], Engine(ctx)
-    sent = 0
-
-    async def add_part(*_: object, **__: object) -> str:
-        nonlocal sent
-        sent += 1
-        if sent > 1:
-            raise RuntimeError("this is not expected")
-        await asyncio.sleep(60)
-        return "never"
-
-    service.client.add_part = add_part  # type: ignore[method-assign]
+    service.client = cast("Client", Unwell())
     run = PartsRun(
         ctx, service, engine.senders, file=file, upload=upload, parts=list(parts), source=source
     )
