@@ -23,7 +23,7 @@ from uploaderd.engine.engine import Engine
 from uploaderd.engine.view import EngineView
 from uploaderd.errors import ConfigError, SpoolError
 from uploaderd.journal import Journal
-from uploaderd.lock import StateLock
+from uploaderd.lock import StateLock, WatchLock
 from uploaderd.offload import Threads
 from uploaderd.spool.filing import Filing
 from uploaderd.spool.tree import Tree
@@ -110,6 +110,7 @@ async def _wire(
     for watch in config.watches:
         place = _place(watch, disk, trouble)
         stack.callback(place.tree.close)
+        stack.enter_context(WatchLock(watch.path))
         places[place.name] = place
     services = {
         target.name: _service(target, keys[target.name], config, session, seams)
@@ -143,7 +144,8 @@ def _place(watch: Watch, disk: Offload, trouble: dict[str, str]) -> Place:
     try:
         tree.open()
     except SpoolError as error:
-        raise ConfigError(str(error), hint=error.hint) from error
+        hint = "create it, mount it, or correct the watch's path"
+        raise ConfigError(str(error), hint=hint) from error
 
     name = str(watch.path)
 

@@ -1,4 +1,4 @@
-"""One daemon a state directory: a lock that the kernel drops when its holder dies."""
+"""One daemon a state directory and a watch: locks that the kernel drops when the holder dies."""
 
 from __future__ import annotations
 
@@ -11,6 +11,55 @@ from uploaderd.errors import ConfigError
 if TYPE_CHECKING:
     from pathlib import Path
     from types import TracebackType
+
+
+class WatchLock:
+    """An exclusive flock(2) on a watched folder itself; nothing is written into it.
+
+    Where the file system knows no such lock (some network ones), there is none.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._fd: int | None = None
+
+    def __enter__(self) -> None:
+        """Take the lock.
+
+        Raises:
+            ConfigError: the folder cannot be opened, or another daemon watches it.
+        """
+        try:
+            self._fd = os.open(self._folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        except OSError as error:
+            raise ConfigError(
+                f"the watched folder {self._folder} cannot be opened: {error.strerror}",
+                hint="create it, or give the daemon's user its rights, or correct the watch's path",
+            ) from error
+        try:
+            fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            self._close()
+            raise ConfigError(
+                f"another uploaderd watches {self._folder}: each file would be uploaded twice",
+                hint="stop that one, or give this one a folder of its own",
+            ) from error
+        except OSError:
+            pass
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Let the lock go."""
+        self._close()
+
+    def _close(self) -> None:
+        if self._fd is not None:
+            os.close(self._fd)
+            self._fd = None
 
 
 class StateLock:

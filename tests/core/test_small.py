@@ -95,6 +95,16 @@ def test_a_shut_gate_admits_nobody_until_it_probes() -> None:
     assert gate.probing().succeeded(0.0) == Gate()
 
 
+def test_each_probe_that_fails_makes_the_next_one_wait_longer() -> None:
+    """Up to a quarter of an hour; other refusals meanwhile do not count, a success forgets all."""
+    gate, waits = Gate().shut("auth", "No.", 0.0), []
+    for _ in range(7):
+        waits.append(gate.until_s)
+        gate = gate.shut("auth", "No.", 0.0).probing().shut("auth", "No.", 0.0)
+    assert waits == [60.0, 120.0, 240.0, 480.0, 900.0, 900.0, 900.0]
+    assert gate.succeeded(0.0).shut("auth", "No.", 0.0).until_s == 60.0
+
+
 def test_a_rate_limit_closes_the_gate_until_its_time() -> None:
     """The latest time that was asked for counts, and no success of before opens it early."""
     gate = Gate().limited(150.0).limited(140.0)

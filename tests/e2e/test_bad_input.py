@@ -439,3 +439,22 @@ async def test_a_stale_socket_is_replaced(tmp_path: Path) -> None:
         assert (await daemon.status())["pid"] == daemon.pid
         assert await daemon.stop() == 0
         assert not daemon.socket.exists()
+
+
+async def test_a_second_daemon_on_the_same_folder_is_refused(tmp_path: Path) -> None:
+    """Though its state and its socket are its own: each file would be uploaded twice."""
+    second = tmp_path / "second"
+    second.mkdir()
+    async with (
+        Emulator(store=tmp_path / "store") as emulator,
+        DaemonProcess(tmp_path, emulator.base_url) as daemon,
+        DaemonProcess(second, emulator.base_url) as other,
+    ):
+        await daemon.start()
+        text = other.config_file.read_text()
+        other.config_file.write_text(text.replace(str(other.spool), str(daemon.spool)))
+        await other.launch()
+        assert await other.process.ended(20) == 78
+        assert f"another uploaderd watches {daemon.spool}" in other.log_text()
+        await daemon.kill()
+        await other.start()

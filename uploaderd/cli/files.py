@@ -143,7 +143,7 @@ def _detail(row: Detail) -> list[str]:
         "file id": row.file_id or "",
         "md5": row.md5 or "",
         "filed as": voice.shown(row.filed_as) if row.filed_as else "",
-        "requests": str(row.attempts),
+        "attempts": str(row.attempts),
         "first seen": row.created_at,
         "changed": row.updated_at,
     }

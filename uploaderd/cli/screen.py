@@ -6,7 +6,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from uploaderd.cli import voice
+from uploaderd.clock import SystemClock
 from uploaderd.config.units import human_bytes, human_duration, human_rate
+from uploaderd.core.report import rfc3339
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -15,6 +17,7 @@ if TYPE_CHECKING:
 
 WAITING: Final = ("held", "uncertain", "deferred", "settling", "queued", "failed")
 SHOWN: Final = 5
+DAY_S: Final = 86_400.0
 OPEN: Final = frozenset({"ok", "open", "ready"})
 
 
@@ -28,15 +31,19 @@ class Waiting:
 
 
 def waiting(client: Client, status: Status) -> list[Waiting]:
-    """Ask for a few files of each state in which files wait or end badly."""
+    """Ask for a few files of each state in which files wait, or ended badly since yesterday."""
     found = []
+    yesterday = rfc3339(SystemClock().now().wall_s - DAY_S)
     for state in WAITING:
         count = status.counts.get(state, 0)
-        if count:
-            rows = [
-                row
-                for row, _ in zip(client.rows(state=state, limit=SHOWN), range(SHOWN), strict=False)
-            ]
+        if not count:
+            continue
+        rows = [
+            row
+            for row, _ in zip(client.rows(state=state, limit=SHOWN), range(SHOWN), strict=False)
+            if state != "failed" or row.updated_at >= yesterday
+        ]
+        if rows:
             found.append(Waiting(state=state, count=count, rows=rows))
     return found
 

@@ -79,7 +79,7 @@ def find_config(path: Path | None, env: Mapping[str, str]) -> tuple[Path, bytes]
     looked = ", ".join(map(str, candidates))
     raise ConfigError(
         f"there is no configuration file; looked for {looked}",
-        hint="copy config.example.toml to one of them, or name a file with --config",
+        hint="write one with two lines, [[watch]] and path = ..., or name a file with --config",
     )
 
 

@@ -16,6 +16,7 @@ class GateState(StrEnum):
 
 
 PROBE_S = 60.0
+PROBE_MAX_S = 900.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,12 +24,14 @@ class Gate:
     """A target's gate; times are wall seconds.
 
     Attributes:
+        probes: how many probes failed in a row; each makes the next one wait longer.
         code: the reason's tail while it is shut: auth, quota, endpoint or redirect.
         detail: a sentence that says what the service answered.
     """
 
     state: GateState = GateState.OPEN
     code: str = ""
+    probes: int = 0
     detail: str = ""
     until_s: float | None = None
 
@@ -47,15 +50,20 @@ class Gate:
         if self.state in {GateState.SHUT, GateState.PROBING}:
             return self
         latest = max(until_s, self.until_s or until_s)
-        return Gate(state=GateState.LIMITED, until_s=latest)
+        detail = "The service asked for a pause."
+        return Gate(state=GateState.LIMITED, detail=detail, until_s=latest)
 
     def shut(self, code: str, detail: str, now_s: float) -> Gate:
         """The key or the quota failed: nothing passes until a probe has succeeded."""
-        return Gate(state=GateState.SHUT, code=code, detail=detail, until_s=now_s + PROBE_S)
+        probes = self.probes + (self.state is GateState.PROBING)
+        wait_s = min(PROBE_S * 2.0**probes, PROBE_MAX_S)
+        return Gate(
+            state=GateState.SHUT, code=code, probes=probes, detail=detail, until_s=now_s + wait_s
+        )
 
     def probing(self) -> Gate:
         """Let one file pass, to see whether the trouble is over."""
-        return Gate(state=GateState.PROBING, code=self.code, detail=self.detail)
+        return replace(self, state=GateState.PROBING, until_s=None)
 
     def sooner(self, by_s: float) -> Gate:
         """The same gate after the wall clock was set back."""

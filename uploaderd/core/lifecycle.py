@@ -301,6 +301,7 @@ def _apply(file: File, event: Event, now: Now) -> File:  # noqa: C901, PLR0911, 
         case Admitted():
             return replace(
                 file,
+                attempts=file.attempts + 1,
                 reason=reason("uploading.parts"),
                 started_s=now.wall_s if file.started_s is None else file.started_s,
             )
@@ -363,6 +364,7 @@ def _settle_again(file: File, code: str, now: Now) -> File:
         file,
         upload=None,
         md5=None,
+        attempts=0,
         deferrals=0,
         restarts=0,
         started_s=None,

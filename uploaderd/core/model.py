@@ -144,7 +144,7 @@ class File:
         deferrals: how often in a row it was deferred, or looked for at the service while
             uncertain; sets the next wait.
         restarts: how many sessions were begun anew.
-        attempts: requests that left for it.
+        attempts: how often it was taken up to be uploaded.
         result: the service's File object as JSON text, once known.
         filed_as: the path below the watch that it was, or is being, moved to.
         owner: who works on it; several machines may share one journal later.

@@ -29,7 +29,10 @@ SENTENCES: dict[str, str] = {
     "deferred.gateway": "{detail} It is tried again by itself.",
     "deferred.conflict": "{detail} It is tried again by itself.",
     "deferred.spool": "{detail} It is tried again by itself.",
-    "held.auth": "{detail} Correct the key; it goes on by itself after the next probe.",
+    "held.auth": (
+        "{detail} Correct the key and restart the daemon, or give the key its rights; then it "
+        "goes on by itself."
+    ),
     "held.quota": "{detail} Raise the quota or pay; it goes on by itself after the next probe.",
     "held.endpoint": "{detail} Correct the target's base_url and restart the daemon.",
     "held.certificate": (
@@ -57,7 +60,7 @@ SENTENCES: dict[str, str] = {
     "failed.rejected": "{detail}",
     "done.filing": "It arrived; its receipt is written and it leaves the spool next.",
     "done.filing_failed": "It arrived, but cannot be filed: {detail} That is tried again.",
-    "done.uploaded": "It arrived, and its receipt is in {place}.",
+    "done.uploaded": "It arrived; its receipt is {place}.receipt.json.",
     "done.already_uploaded": "The same content was uploaded before; it is not uploaded again.",
     "cancelled.gone": "It was removed from the spool before it was uploaded.",
 }

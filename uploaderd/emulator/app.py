@@ -148,6 +148,11 @@ class Face:
             if request.transport is not None:
                 request.transport.abort()
             return web.Response(), False
+        except web.RequestPayloadError:
+            if _is_gone(request):
+                return web.Response(), False
+            response = self._refuse(Refusal("The request body could not be read."))
+            hang_up = True
         except Exception:
             if _is_gone(request):
                 return web.Response(), False

@@ -138,4 +138,5 @@ def begin_anew(file: File, detail: str) -> Event:
 def sentence(error: Exception) -> str:
     """An error as a sentence of its own."""
     text = str(error).strip()
+    text = text[:1].upper() + text[1:]
     return text if text.endswith((".", "!", "?")) else f"{text}."

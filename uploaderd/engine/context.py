@@ -7,10 +7,12 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from uploaderd import logs
+from uploaderd.core import model
 from uploaderd.core.fitness import purpose_of
 from uploaderd.core.gate import Gate
 from uploaderd.core.lifecycle import Effect, decide, tells
 from uploaderd.core.meter import Meter
+from uploaderd.core.model import FileState
 from uploaderd.core.pace import Pace
 
 if TYPE_CHECKING:
@@ -27,6 +29,9 @@ if TYPE_CHECKING:
     from uploaderd.spool.watcher import Watcher
 
 log = logs.get(__name__)
+
+LOUD = frozenset({FileState.HELD, FileState.FAILED, FileState.UNCERTAIN})
+TOLD = frozenset({FileState.UPLOADING, FileState.DEFERRED, FileState.CANCELLED})
 
 
 @dataclass(slots=True, kw_only=True)
@@ -144,17 +149,23 @@ class Context:
         return after
 
     def announce(self, before: File | None, after: File) -> None:
-        """Log a change of state; what only moved a timer stays silent."""
+        """Log a change of state; what only moved a timer stays silent.
+
+        A file that goes its way is told of twice, when it is taken up and when it is filed; what
+        lies between is there at debug.
+        """
         if before is not None and not tells(before, after):
             return
-        say = log.warning if after.state in {"held", "failed", "uncertain"} else log.info
-        say(
-            f"file.{after.state.value}",
-            id=after.id,
-            path=after.path,
-            reason=after.reason.code,
-            text=after.reason.text,
-        )
+        facts: dict[str, object] = {"path": after.path, "id": after.id}
+        if after.state is FileState.DONE:
+            facts |= {"file_id": after.remote_file, "bytes": after.identity.size}
+        say = log.debug
+        if after.state in LOUD:
+            say = log.warning
+        elif after.state in TOLD or after.filing is model.Filing.FILED:
+            say = log.info
+        facts |= {"reason": after.reason.code, "text": after.reason.text}
+        say(f"file.{after.state.value}", exc=None, **facts)
 
     def perform(self, effects: tuple[Effect, ...]) -> None:
         """Wake the loop that each effect belongs to."""

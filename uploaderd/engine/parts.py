@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from uploaderd import logs
 from uploaderd.core.board import Board, Finding
 from uploaderd.core.events import Changed, Event, Restarted
+from uploaderd.core.gate import GateState
 from uploaderd.core.meter import Meter
 from uploaderd.core.plan import MIB, Range, ranges
 from uploaderd.core.schedule import EXPIRY_MARGIN_S, Candidate, expired, remaining_s
@@ -123,8 +124,11 @@ class PartsRun:
         """What the senders need to choose, or None if there is nothing to send now."""
         if not self._board.waiting or self._verdict is not None or self._ended.is_set():
             return None
-        if not self._service.gate.admits(now.wall_s):
+        gate = self._service.gate
+        if not gate.admits(now.wall_s):
             return None
+        if gate.state is GateState.PROBING and self._board.flying:
+            return None  # one part is enough to see whether the trouble is over
         if expired(self._upload, now):
             self.stop(self._too_late(), hard=True)
             return None

@@ -309,7 +309,6 @@ def _request(
         "INSERT INTO requests (id, file, upload, call, part, at) VALUES (?, ?, ?, ?, ?, ?)",
         (request_id, file, upload, call, part, at_s),
     )
-    db.execute("UPDATE files SET attempts = attempts + 1 WHERE id = ?", (file,))
 
 
 def _answered(db: sqlite3.Connection, request_id: str, outcome: str) -> None:

@@ -48,6 +48,7 @@ def lifecycle_values(file: File) -> Values:
         "remote_file": file.remote_file,
         "md5": file.md5,
         "result": file.result,
+        "attempts": file.attempts,
         "deferrals": file.deferrals,
         "restarts": file.restarts,
         "started": file.started_s,
