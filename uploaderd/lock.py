@@ -13,15 +13,36 @@ if TYPE_CHECKING:
     from types import TracebackType
 
 
-class WatchLock:
+class _Lock:
+    """A descriptor that holds a lock until it is closed."""
+
+    def __init__(self) -> None:
+        self._fd: int | None = None
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Let the lock go."""
+        self._close()
+
+    def _close(self) -> None:
+        if self._fd is not None:
+            os.close(self._fd)
+            self._fd = None
+
+
+class WatchLock(_Lock):
     """An exclusive flock(2) on a watched folder itself; nothing is written into it.
 
     Where the file system knows no such lock (some network ones), there is none.
     """
 
     def __init__(self, folder: Path) -> None:
+        super().__init__()
         self._folder = folder
-        self._fd: int | None = None
 
     def __enter__(self) -> None:
         """Take the lock.
@@ -47,27 +68,13 @@ class WatchLock:
         except OSError:
             pass
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        """Let the lock go."""
-        self._close()
 
-    def _close(self) -> None:
-        if self._fd is not None:
-            os.close(self._fd)
-            self._fd = None
-
-
-class StateLock:
+class StateLock(_Lock):
     """An exclusive flock(2) on ``lock`` in the state directory; the file holds the owner's pid."""
 
     def __init__(self, state_dir: Path) -> None:
+        super().__init__()
         self._state_dir = state_dir
-        self._fd: int | None = None
 
     def __enter__(self) -> None:
         """Make the directory, private to its owner, and take the lock.
@@ -95,17 +102,3 @@ class StateLock:
             ) from error
         os.ftruncate(self._fd, 0)
         os.pwrite(self._fd, f"{os.getpid()}\n".encode(), 0)
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        """Let the lock go."""
-        self._close()
-
-    def _close(self) -> None:
-        if self._fd is not None:
-            os.close(self._fd)
-            self._fd = None

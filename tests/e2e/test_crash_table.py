@@ -61,6 +61,8 @@ ROWS = _read_table()
 ELSEWHERE = {
     "Journal.record:sighted": "part of Journal.intake's one transaction",
     "Journal.record:renamed": "the same",
+    "Journal.clock_set_back": "brings times near, as Journal.recover does at every start",
+    "Client.prepare": "reads a file at the start and leaves nothing behind",
 }
 Results = dict[str, "Future[None]"]  # by the row's name
 
