@@ -63,6 +63,9 @@ class Store:
             connection.execute("PRAGMA foreign_keys = ON")
             self._migrate(connection)
             self._sync_folder()
+        except JournalError:
+            self.close()
+            raise
         except (sqlite3.Error, OSError) as error:
             self.close()
             raise JournalError(
@@ -112,7 +115,6 @@ class Store:
     def _migrate(self, connection: sqlite3.Connection) -> None:
         version = int(connection.execute("PRAGMA user_version").fetchone()[0])
         if version > SCHEMA_VERSION:
-            self.close()
             raise JournalError(
                 f"the journal {self.path} is from a newer uploaderd "
                 f"(schema {version}, this one knows {SCHEMA_VERSION})",
