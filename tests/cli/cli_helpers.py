@@ -187,6 +187,14 @@ async def ended(process: asyncio.subprocess.Process) -> Said:
     return Said(code=process.returncode or 0, out=out.decode(), err=err.decode())
 
 
+async def says(process: asyncio.subprocess.Process, words: str) -> None:
+    """Wait until a command says these words on standard error; what it said is gone then."""
+    assert process.stderr is not None
+    async with asyncio.timeout(60):
+        while words not in (line := (await process.stderr.readline()).decode()):
+            assert line, f"it ended without saying {words!r}"
+
+
 async def call(*words: str | bytes | Path, home: Path, **extra: str) -> Said:
     """Run a command to its end."""
     return await ended(await start(*words, home=home, **extra))

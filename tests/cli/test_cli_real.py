@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.cli.cli_helpers import Said, call, ended, start, write_config
+from tests.cli.cli_helpers import Said, call, ended, says, start, write_config
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -123,7 +123,7 @@ async def test_wait_goes_on_over_a_kill(tmp_path: Path) -> None:
             while "1 uploading" not in (await here("status")).out:
                 assert waiting.returncode is None
         process.kill()
-        await asyncio.sleep(0.5)
+        await says(waiting, "waiting for the daemon to come back")
         await here.run()
         said = await ended(waiting)
     assert said.code == 0

@@ -18,6 +18,7 @@ from tests.cli.cli_helpers import (
     ended,
     environment,
     row,
+    says,
     start,
 )
 from uploaderd.core.report import escape_path
@@ -113,11 +114,10 @@ async def test_wait_empty_outlives_a_restart(tmp_path: Path) -> None:
         async with asyncio.timeout(20):
             while not view.asked:
                 await asyncio.sleep(0.02)
-    await asyncio.sleep(0.6)
+    await says(process, "waiting for the daemon to come back")
     async with daemon(FakeView(), tmp_path / "s"):
         said = await ended(process)
     assert said.code == 0
-    assert "waiting for the daemon to come back" in said.err
 
 
 async def test_watch_through_a_pipe_prints_plain_lines(tmp_path: Path) -> None:
