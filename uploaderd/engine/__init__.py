@@ -2,5 +2,6 @@
 
 Reading order: context (what it works with), engine (the loops), intake and settling (from the
 spool to the queue), transfer, senders and calls (the parts), assembling (complete, and the
-uncertain complete), aftercare (receipt and move), view (what the status socket shows).
+uncertain complete), aftercare (receipt and move), janitor (abandoned sessions), view (what the
+status socket shows).
 """
