@@ -303,6 +303,7 @@ async def test_what_is_no_regular_file_fails_untouched_and_blocks_nothing(tmp_pa
             for name in ("link.txt", "folder", "dangling", "fifo", "socket"):
                 written = receipt(failed / name)
                 assert written["reason"]["code"] == "failed.not_regular", name
+                assert written["reason"]["text"].startswith(f"{name} is "), name
                 assert os.path.lexists(failed / name), name
             assert (failed / "link.txt").readlink() == outside / "secret.txt"
             assert stat.S_ISFIFO((failed / "fifo").lstat().st_mode)

@@ -136,7 +136,8 @@ def begin_anew(file: File, detail: str) -> Event:
 
 
 def sentence(error: Exception) -> str:
-    """An error as a sentence of its own."""
+    """An error as a sentence of its own; what may begin with a file's name stays as it is."""
     text = str(error).strip()
-    text = text[:1].upper() + text[1:]
+    if isinstance(error, ServiceError):
+        text = text[:1].upper() + text[1:]
     return text if text.endswith((".", "!", "?")) else f"{text}."
