@@ -70,7 +70,7 @@ settling   Sighted>settling Renamed>settling Unsettled>settling Settled>queued G
 settling   Held>held Refused>failed Deferred>deferred Recovered>settling
 queued     Sighted>settling Renamed>queued Gone>cancelled Admitted>uploading Recovered>queued
 uploading  Renamed>uploading Gone>cancelled Changed>settling Assembled>completing
-uploading  AlreadyUploaded>done
+uploading  AlreadyUploaded>done Ambiguous>uncertain
 uploading  Restarted>queued Deferred>deferred Held>held Refused>failed Recovered>queued
 completing Renamed>completing Completed>done Ambiguous>uncertain Restarted>queued
 completing Deferred>deferred Held>held

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import sqlite3
+from contextlib import closing
 from typing import TYPE_CHECKING
+
+import pytest
 
 from tests.support import outcome
 from tests.support.daemon import DaemonProcess
@@ -34,10 +38,14 @@ async def test_a_file_whose_target_was_taken_away_goes_to_the_watchs_new_one(
         assert outcome.read_receipt(daemon.spool / "done" / "a.txt")["target"] == "other"
 
 
+@pytest.mark.parametrize("hours", [0, 2])
 async def test_a_file_that_may_have_arrived_at_a_target_that_is_gone_says_so(
-    tmp_path: Path,
+    tmp_path: Path, hours: int
 ) -> None:
-    """It is not sent to another one; when its target is back, what became of it is found out."""
+    """It is not sent to another one; when its target is back, what became of it is found out.
+
+    Also when its session's hour has passed meanwhile: that alone does not mean that it failed.
+    """
     faults = ["call=complete,action=lose", "call=list,action=refuse,status=503"]
     async with (
         Emulator(store=tmp_path / "store", faults=faults) as emulator,
@@ -54,6 +62,13 @@ async def test_a_file_that_may_have_arrived_at_a_target_that_is_gone_says_so(
         assert row["reason"]["code"] == "held.target"
         assert await daemon.stop() == 0
         emulator.faults.clear()
+        with closing(sqlite3.connect(daemon.state_dir / "journal.sqlite3")) as db, db:
+            past_s = hours * 3_600
+            db.execute(
+                "UPDATE uploads SET created = created - ?, created_boot = created_boot - ?,"
+                " server_created = server_created - ?",
+                (past_s, past_s, past_s),
+            )
         daemon.config_file.write_text(text)
         await daemon.start()
         await daemon.until_drained()

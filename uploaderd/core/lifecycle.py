@@ -74,6 +74,7 @@ TABLE: dict[FileState, dict[type[Event], FileState]] = {
         Renamed: S.UPLOADING,
         Gone: S.CANCELLED,
         Changed: S.SETTLING,
+        Ambiguous: S.UNCERTAIN,
         Assembled: S.COMPLETING,
         AlreadyUploaded: S.DONE,
         Restarted: S.QUEUED,

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from uploaderd.client import CreateSpec
+from uploaderd.core.events import Ambiguous
 from uploaderd.core.fitness import LIFE_S
 from uploaderd.core.model import Upload, UploadState
 from uploaderd.core.naming import content_type, remote_name
@@ -73,13 +74,17 @@ async def open_session(ctx: Context, place: Place, service: Service, file: File)
 
 async def _take_up(ctx: Context, file: File, key: str) -> Session:
     upload, parts = await ctx.keep(ctx.journal.take_up, file.id, key)
+    detail = ""
     if upload is None or upload.state not in {UploadState.OPEN, UploadState.COMPLETING}:
         detail = "Its session was ended."
-        return Session(file=file, event=calls.begin_anew(file, detail))
-    if expired(upload, ctx.clock.now()):
+    elif expired(upload, ctx.clock.now()):
         detail = "Its session's time was over."
-        return Session(file=file, event=calls.begin_anew(file, detail))
-    return Session(file=file, upload=upload, parts=tuple(parts))
+    if not detail:
+        return Session(file=file, upload=upload, parts=tuple(parts))
+    if upload is not None and upload.complete_sent and file.md5 is not None:
+        # It may have been completed in time: then beginning anew would make a second file.
+        return Session(file=file, event=Ambiguous(due_s=ctx.wall_s))
+    return Session(file=file, event=calls.begin_anew(file, detail))
 
 
 async def _opened(
