@@ -14,6 +14,7 @@ from uploaderd.core.lifecycle import Effect, decide, tells
 from uploaderd.core.meter import Meter
 from uploaderd.core.model import FileState
 from uploaderd.core.pace import Pace
+from uploaderd.source import Source
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -48,6 +49,14 @@ class Place:
         """What a file at this path below the watch is for, by the configuration of today."""
         by_folder = self.settings.purpose_by_folder
         return purpose_of(path, self.settings.purpose, by_folder=by_folder)
+
+    def open_source(self, path: bytes) -> Source:
+        """Open the file at a path below the watch for reading; the caller closes it.
+
+        Raises:
+            SpoolError: as ``Tree.open_fd`` says.
+        """
+        return Source(self.tree.open_fd(path))
 
     @property
     def watching(self) -> str:

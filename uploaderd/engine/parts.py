@@ -67,7 +67,7 @@ class PartsRun:
         self._pass = Md5Pass(source, ranges(upload.size, upload.part_bytes))
         self.meter = Meter()
         self._bodies: dict[int, PartBody] = {}
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: dict[asyncio.Task[None], None] = {}  # a set has no order
         self._moved = asyncio.Event()
         self._ended = asyncio.Event()
         self._verdict: Event | None = None
@@ -154,8 +154,8 @@ class PartsRun:
         if self._group is None:
             raise RuntimeError("parts are sent only while run() runs")
         task = self._group.create_task(coroutine)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        self._tasks[task] = None
+        task.add_done_callback(self._tasks.pop)
 
     def _look_for_the_end(self) -> None:
         stopped = self._verdict is not None and self._board.flying == 0

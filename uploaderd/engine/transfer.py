@@ -12,12 +12,13 @@ from uploaderd.engine.parts import PartsRun
 from uploaderd.engine.session import open_session
 from uploaderd.engine.settling import event_of
 from uploaderd.errors import ChangedError, SpoolError
-from uploaderd.source import Md5Pass, Source
+from uploaderd.source import Md5Pass
 
 if TYPE_CHECKING:
     from uploaderd.core.model import File, Upload
     from uploaderd.engine.context import Context, Place, Service
     from uploaderd.engine.senders import Senders
+    from uploaderd.source import Source
 
 READ_BYTES = 32 * MIB
 
@@ -69,11 +70,10 @@ class Transfer:
             StaleError: somebody else decided about the file meanwhile.
         """
         try:
-            fd = await self._ctx.disk(self._place.tree.open_fd, self.file.path)
+            source = await self._ctx.disk(self._place.open_source, self.file.path)
         except SpoolError as error:
             await self._end(event_of(self._ctx, self.file, error))
             return
-        source = Source(fd)
         try:
             event = await self._carry(source)
         finally:
