@@ -36,6 +36,10 @@ class UsageError(UploaderdError):
     exit_code = Exit.USAGE
 
 
+class NotApplicableError(UploaderdError):
+    """What was asked for does not apply to the file as it is."""
+
+
 class ConfigError(UploaderdError):
     """The configuration or the surroundings it names are wrong: a person must mend them."""
 

@@ -9,17 +9,7 @@ import pytest
 
 from uploaderd.core import events
 from uploaderd.core.events import Event
-from uploaderd.core.lifecycle import (
-    EFFECTS,
-    PART_TABLE,
-    TABLE,
-    Effect,
-    IllegalTransitionError,
-    awakened,
-    decide,
-    effects_of,
-    next_part_state,
-)
+from uploaderd.core.lifecycle import awakened, decide
 from uploaderd.core.model import (
     TERMINAL,
     Arrival,
@@ -33,6 +23,15 @@ from uploaderd.core.model import (
     UploadState,
 )
 from uploaderd.core.reasons import SENTENCES, reason
+from uploaderd.core.transitions import (
+    EFFECTS,
+    PART_TABLE,
+    TABLE,
+    Effect,
+    IllegalTransitionError,
+    effects_of,
+    next_part_state,
+)
 
 NOW = Now(wall_s=2_000.0, boot_s=50.0, boot_id="boot")
 IDENTITY = Identity(dev=1, inode=2, size=3, mtime_ns=4, ctime_ns=5)
@@ -45,6 +44,7 @@ EVENTS: dict[str, Event] = {
     "Unsettled": events.Unsettled(identity=IDENTITY, reason=WHY, due_s=2_001.0),
     "Settled": events.Settled(identity=OTHER, target="other", purpose="batch"),
     "Gone": events.Gone(),
+    "Cancelled": events.Cancelled(),
     "Changed": events.Changed(identity=OTHER),
     "Admitted": events.Admitted(),
     "Assembled": events.Assembled(md5="d" * 32),
@@ -82,6 +82,11 @@ held       Renamed>held Sighted>settling Gone>cancelled Due>queued Recovered>hel
 done       Renamed>done Recovered>done FilingAs>done FilingFailed>done Filed>done
 failed     Renamed>failed Recovered>failed FilingAs>failed FilingFailed>failed Filed>failed
 cancelled  Recovered>cancelled
+settling   Cancelled>cancelled
+queued     Cancelled>cancelled
+uploading  Cancelled>cancelled
+deferred   Cancelled>cancelled
+held       Cancelled>cancelled
 """
 STEPS = {
     (FileState(line.split()[0]), step.partition(">")[0]): FileState(step.partition(">")[2])

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from uploaderd.core.model import Arrival, Identity, Now
-from uploaderd.core.settle import Busy, Quiet, Ready, Verdict, Writers, judge
+from uploaderd.core.settle import Busy, Marks, Quiet, Ready, Verdict, Writers, judge
 
 T = 1_000_000.0
 FILE = Identity(dev=1, inode=2, size=3, mtime_ns=0, ctime_ns=int((T - 100) * 1e9))
@@ -34,6 +34,7 @@ def verdict(
     first_seen_s: float = T,
     changed_s: float = T,
     settle_s: float = 2.0,
+    held_open_s: float = 0.0,
     now_s: float = T,
 ) -> Verdict:
     """Judge a file that was written just now, but for what the test says."""
@@ -42,8 +43,7 @@ def verdict(
         before=before,
         arrival=arrival,
         writers=writers,
-        first_seen_s=first_seen_s,
-        changed_s=changed_s,
+        marks=Marks(first_seen_s=first_seen_s, changed_s=changed_s, held_open_s=held_open_s),
         settle_s=settle_s,
         now=now(now_s),
     )
@@ -234,3 +234,20 @@ def test_every_case_ends(
                 now_s=again.until_wall_s,
             )
             assert last == Ready()
+
+
+@pytest.mark.parametrize(
+    ("held_open_s", "writers", "ready"),
+    [
+        (1.9, Writers.NONE, False),
+        (2.0, Writers.NONE, True),
+        (6.0, Writers.NONE, True),
+        (6.0, Writers.UNKNOWN, False),
+    ],
+)
+def test_a_long_writer_is_taken_at_its_word(
+    held_open_s: float, writers: Writers, *, ready: bool
+) -> None:
+    """Whoever held it open for longer than the quiet time is done when the kernel says so."""
+    found = verdict(identity=at(T), held_open_s=held_open_s, writers=writers)
+    assert isinstance(found, Ready) == ready

@@ -53,7 +53,7 @@ def ctx(tmp_path: Path) -> Iterator[Context]:
     journal = Journal(tmp_path / "journal.sqlite3")
     journal.open()
     journal.watch([WATCH])
-    yield Context(
+    context = Context(
         journal=journal,
         keep=inline,
         disk=inline,
@@ -67,6 +67,8 @@ def ctx(tmp_path: Path) -> Iterator[Context]:
         transfer=Transfer(),
         retry=Retry(),
     )
+    context.go.set()
+    yield context
     journal.close()
 
 
@@ -148,7 +150,7 @@ async def test_the_probe_is_a_queued_file_before_one_that_is_held(ctx: Context) 
     put(ctx, b"good", FileState.QUEUED, "queued.slot", replace(identity, inode=3))
     service = ctx.services["openai"]
     service.gate = Gate(state=GateState.PROBING, code="auth")
-    await Engine(ctx)._tend_gate(service)
+    await Engine(ctx).admission._tend_gate(service)
     assert service.gate.state is GateState.PROBING
     assert [file.id for file in ctx.journal.queued(10)] == ["good"]
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from uploaderd.core import events
-from uploaderd.core.lifecycle import IllegalTransitionError, decide
+from uploaderd.core.lifecycle import decide
 from uploaderd.core.model import (
     Arrival,
     File,
@@ -24,9 +24,10 @@ from uploaderd.core.model import (
 )
 from uploaderd.core.plan import ranges
 from uploaderd.core.reasons import reason
+from uploaderd.core.transitions import IllegalTransitionError
 from uploaderd.errors import JournalError
 from uploaderd.journal import Journal, StaleError
-from uploaderd.journal.store import SCHEMA_VERSION
+from uploaderd.journal.schema import SCHEMA_VERSION
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -49,6 +49,11 @@ class Gone:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Cancelled:
+    """The operator wants it no more."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Changed:
     """Its bytes are not those that were taken."""
 
@@ -176,6 +181,7 @@ Event = (
     | Unsettled
     | Settled
     | Gone
+    | Cancelled
     | Changed
     | Admitted
     | Assembled

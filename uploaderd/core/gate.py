@@ -17,6 +17,9 @@ class GateState(StrEnum):
 
 PROBE_S = 60.0
 PROBE_MAX_S = 900.0
+OUTAGE_AFTER = 8  # requests in a row without a usable answer, whosesoever they were
+OUTAGE_PROBE_S = 5.0  # an outage may be short, and a probe is one request
+OUTAGE_PROBE_MAX_S = 60.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,13 +28,15 @@ class Gate:
 
     Attributes:
         probes: how many probes failed in a row; each makes the next one wait longer.
-        code: the reason's tail while it is shut: auth, quota, endpoint or redirect.
+        failures: how many requests in a row had no usable answer.
+        code: the reason's tail while it is shut: auth, quota, endpoint, redirect or outage.
         detail: a sentence that says what the service answered.
     """
 
     state: GateState = GateState.OPEN
     code: str = ""
     probes: int = 0
+    failures: int = 0
     detail: str = ""
     until_s: float | None = None
 
@@ -52,6 +57,29 @@ class Gate:
         latest = max(until_s, self.until_s or until_s)
         detail = "The service asked for a pause."
         return Gate(state=GateState.LIMITED, detail=detail, until_s=latest)
+
+    def failed(self, detail: str, now_s: float, longest_s: float) -> Gate:
+        """A request had no usable answer; many in a row, or a probe, mean an outage.
+
+        Args:
+            detail: what came instead, as a sentence.
+            now_s: wall time now.
+            longest_s: the longest wait before the next probe, in seconds.
+        """
+        failures = self.failures + 1
+        if self.state is GateState.SHUT:
+            return self
+        if self.state is not GateState.PROBING and failures < OUTAGE_AFTER:
+            return replace(self, failures=failures)
+        probes = self.probes + (self.state is GateState.PROBING)
+        wait_s = min(OUTAGE_PROBE_S * 2.0**probes, OUTAGE_PROBE_MAX_S, longest_s)
+        return Gate(
+            state=GateState.SHUT,
+            code="outage",
+            probes=probes,
+            detail=detail,
+            until_s=now_s + wait_s,
+        )
 
     def shut(self, code: str, detail: str, now_s: float) -> Gate:
         """The key or the quota failed: nothing passes until a probe has succeeded."""

@@ -1,19 +1,15 @@
-"""What happens to a file next: one literal table, and ``decide`` that reads it.
-
-A pair that the table does not name raises and changes nothing. ``DONE``, ``FAILED`` and
-``CANCELLED`` are terminal: only their after-care still moves.
-"""
+"""What happens to a file next: ``decide`` reads the table and makes the file that it is then."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from enum import StrEnum
 
 from uploaderd.core.events import (
     Admitted,
     AlreadyUploaded,
     Ambiguous,
     Assembled,
+    Cancelled,
     Changed,
     Completed,
     Deferred,
@@ -33,145 +29,22 @@ from uploaderd.core.events import (
     Unsettled,
 )
 from uploaderd.core.model import (
-    TERMINAL,
     Arrival,
     File,
     FileState,
     Filing,
     Now,
-    PartState,
     Reason,
     UploadState,
 )
 from uploaderd.core.reasons import reason
-
-
-class IllegalTransitionError(ValueError):
-    """An event that the state does not know: a bug, and nothing was changed."""
-
-
-S = FileState
-TABLE: dict[FileState, dict[type[Event], FileState]] = {
-    S.SETTLING: {
-        Renamed: S.SETTLING,
-        Sighted: S.SETTLING,
-        Unsettled: S.SETTLING,
-        Settled: S.QUEUED,
-        Gone: S.CANCELLED,
-        Held: S.HELD,
-        Refused: S.FAILED,
-        Deferred: S.DEFERRED,
-        Recovered: S.SETTLING,
-    },
-    S.QUEUED: {
-        Renamed: S.QUEUED,
-        Sighted: S.SETTLING,
-        Gone: S.CANCELLED,
-        Admitted: S.UPLOADING,
-        Recovered: S.QUEUED,
-    },
-    S.UPLOADING: {
-        Renamed: S.UPLOADING,
-        Gone: S.CANCELLED,
-        Changed: S.SETTLING,
-        Ambiguous: S.UNCERTAIN,
-        Assembled: S.COMPLETING,
-        AlreadyUploaded: S.DONE,
-        Restarted: S.QUEUED,
-        Deferred: S.DEFERRED,
-        Held: S.HELD,
-        Refused: S.FAILED,
-        Recovered: S.QUEUED,
-    },
-    S.COMPLETING: {
-        Renamed: S.COMPLETING,
-        Completed: S.DONE,
-        Ambiguous: S.UNCERTAIN,
-        Restarted: S.QUEUED,
-        Deferred: S.DEFERRED,
-        Held: S.HELD,
-        Refused: S.FAILED,
-        Recovered: S.UNCERTAIN,
-    },
-    S.UNCERTAIN: {
-        Renamed: S.UNCERTAIN,
-        Completed: S.DONE,
-        Ambiguous: S.UNCERTAIN,
-        Restarted: S.QUEUED,
-        Held: S.HELD,
-        Recovered: S.UNCERTAIN,
-    },
-    S.DEFERRED: {
-        Renamed: S.DEFERRED,
-        Sighted: S.SETTLING,
-        Gone: S.CANCELLED,
-        Due: S.QUEUED,
-        Recovered: S.DEFERRED,
-    },
-    S.HELD: {
-        Renamed: S.HELD,
-        Sighted: S.SETTLING,
-        Gone: S.CANCELLED,
-        Due: S.QUEUED,
-        Recovered: S.HELD,
-    },
-    S.DONE: {
-        Renamed: S.DONE,
-        Recovered: S.DONE,
-        FilingAs: S.DONE,
-        FilingFailed: S.DONE,
-        Filed: S.DONE,
-    },
-    S.FAILED: {
-        Renamed: S.FAILED,
-        Recovered: S.FAILED,
-        FilingAs: S.FAILED,
-        FilingFailed: S.FAILED,
-        Filed: S.FAILED,
-    },
-    S.CANCELLED: {Recovered: S.CANCELLED},
-}
-
-PART_TABLE: dict[PartState, frozenset[PartState]] = {
-    PartState.PLANNED: frozenset({PartState.IN_FLIGHT}),
-    PartState.IN_FLIGHT: frozenset({PartState.STORED, PartState.PLANNED, PartState.AMBIGUOUS}),
-    PartState.AMBIGUOUS: frozenset({PartState.IN_FLIGHT}),
-    PartState.STORED: frozenset({PartState.PLANNED}),  # disproved by the ordered pass
-}
-
-
-# Where a session follows the file; the intent of a complete is durable before it leaves.
-UPLOAD_STATES: dict[type[Event], UploadState] = {
-    Assembled: UploadState.COMPLETING,
-    Completed: UploadState.COMPLETED,
-}
-
-
-class Effect(StrEnum):
-    """What the engine has to do about a file, now or at its ``due_s``; each may be replayed."""
-
-    LOOK = "look"
-    ADMIT = "admit"
-    TRANSMIT = "transmit"
-    COMPLETE = "complete"
-    RECONCILE = "reconcile"
-    WAKE = "wake"
-    FILE_AWAY = "file_away"
-    CANCEL_UPLOAD = "cancel_upload"
-
-
-EFFECTS: dict[FileState, Effect | None] = {
-    S.SETTLING: Effect.LOOK,
-    S.QUEUED: Effect.ADMIT,
-    S.UPLOADING: Effect.TRANSMIT,
-    S.COMPLETING: Effect.COMPLETE,
-    S.UNCERTAIN: Effect.RECONCILE,
-    S.DEFERRED: Effect.WAKE,
-    S.HELD: Effect.WAKE,
-    S.DONE: Effect.FILE_AWAY,
-    S.FAILED: Effect.FILE_AWAY,
-    S.CANCELLED: None,
-}
+from uploaderd.core.transitions import (
+    TABLE,
+    UPLOAD_STATES,
+    Effect,
+    IllegalTransitionError,
+    effects_of,
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -192,14 +65,6 @@ class Decision:
     history: bool = True
 
 
-def effects_of(file: File) -> tuple[Effect, ...]:
-    """What a file in this state needs done; after a restart this is all there is to know."""
-    effect = EFFECTS[file.state]
-    if effect is None or (file.state in TERMINAL and file.filing is not Filing.PENDING):
-        return ()
-    return (effect,)
-
-
 def awakened(file: File) -> Event:
     """What the end of a wait means: a content that nobody vouched for yet settles first.
 
@@ -216,17 +81,6 @@ def tells(before: File, after: File) -> bool:
     if before.state is after.state is FileState.SETTLING:
         return False
     return (before.state, before.reason.code) != (after.state, after.reason.code)
-
-
-def next_part_state(before: PartState, after: PartState) -> PartState:
-    """Check one step of a part.
-
-    Raises:
-        IllegalTransitionError: the step is not in ``PART_TABLE``.
-    """
-    if after not in PART_TABLE[before]:
-        raise IllegalTransitionError(f"a part cannot go from {before} to {after}")
-    return after
 
 
 def decide(file: File, event: Event, now: Now) -> Decision:
@@ -288,6 +142,9 @@ def _apply(file: File, event: Event, now: Now) -> File:  # noqa: C901, PLR0911, 
             return replace(
                 file, upload=None, reason=reason("cancelled.gone"), finished_s=now.wall_s
             )
+        case Cancelled():
+            why = reason("cancelled.operator")
+            return replace(file, upload=None, reason=why, finished_s=now.wall_s)
         case Changed(identity=identity):
             return _settle_again(
                 replace(

@@ -16,6 +16,11 @@ SENTENCES: dict[str, str] = {
     "queued.slot": "It waits for a free place among the files in flight.",
     "queued.target": "Its target {target} takes nothing for now. {detail}",
     "queued.resume": "It goes on with the parts that are stored as soon as a place is free.",
+    "queued.deadline": (
+        "At {rate} bytes a second the {left} bytes of the open sessions and its own {size} would "
+        "not be there within the {life} s that a session lives; it is opened when they can."
+    ),
+    "queued.paused": "The daemon is paused; it goes on after `uploaderd resume`.",
     "queued.again": "{detail} It is uploaded again from the start.",
     "uploading.parts": "Its parts are being sent.",
     "completing.sent": "All parts are stored; the service is asked to put the file together.",
@@ -28,7 +33,11 @@ SENTENCES: dict[str, str] = {
     "deferred.bad_reply": "{detail} It is tried again by itself.",
     "deferred.gateway": "{detail} It is tried again by itself.",
     "deferred.conflict": "{detail} It is tried again by itself.",
+    "deferred.deadline": ("{detail} It is begun at an hour whose bandwidth lets it through."),
     "deferred.spool": "{detail} It is tried again by itself.",
+    "held.deadline": (
+        "{detail} Raise the bandwidth under [transfer] and restart the daemon, or split the file."
+    ),
     "held.auth": (
         "{detail} Correct the key and restart the daemon, or give the key its rights; then it "
         "goes on by itself."
@@ -62,6 +71,9 @@ SENTENCES: dict[str, str] = {
     "done.filing_failed": "It arrived, but cannot be filed: {detail} That is tried again.",
     "done.uploaded": "It arrived; its receipt is {place}.receipt.json.",
     "done.already_uploaded": "The same content was uploaded before; it is not uploaded again.",
+    "cancelled.operator": (
+        "It was cancelled; it stays where it is and is uploaded only once it changes."
+    ),
     "cancelled.gone": "It was removed from the spool before it was uploaded.",
 }
 

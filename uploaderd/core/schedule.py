@@ -21,11 +21,13 @@ class Candidate:
     Attributes:
         deadline_s: what is left of its session, in seconds.
         in_flight: how many of its parts are being sent.
+        hopeless: it cannot be finished in time at the measured rate.
     """
 
     file: str
     deadline_s: float
     in_flight: int
+    hopeless: bool = False
 
 
 def remaining_s(upload: Upload, now: Now) -> float:
@@ -61,8 +63,13 @@ def expired(upload: Upload, now: Now) -> bool:
 def pick(candidates: Iterable[Candidate]) -> str | None:
     """The file whose session ends first.
 
-    Among equals it is the one with the fewest parts in flight, then the lowest id, so that the
-    choice never hangs on the order of a set.
+    A hopeless one keeps a single part in flight, since the measure may be wrong, and leaves the
+    other places to those that can still be in time. Among equals it is the one with the fewest
+    parts in flight, then the lowest id, so that the choice never hangs on the order of a set.
     """
-    best = min(candidates, key=lambda c: (c.deadline_s, c.in_flight, c.file), default=None)
+
+    def rank(c: Candidate) -> tuple[bool, float, int, str]:
+        return (c.hopeless and c.in_flight > 0, c.deadline_s, c.in_flight, c.file)
+
+    best = min(candidates, key=rank, default=None)
     return None if best is None else best.file

@@ -51,14 +51,28 @@ class Quiet:
 Verdict = Ready | Busy | Quiet
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Marks:
+    """What was seen of a file before this look.
+
+    Attributes:
+        first_seen_s: wall time at which it was first seen.
+        changed_s: wall time of the last change that was seen of it, or the last event of it.
+        held_open_s: how long one writer was seen to hold it open, up to its close; 0 if unseen.
+    """
+
+    first_seen_s: float
+    changed_s: float
+    held_open_s: float = 0.0
+
+
 def judge(
     *,
     identity: Identity,
     before: Identity | None,
     arrival: Arrival,
     writers: Writers,
-    first_seen_s: float,
-    changed_s: float,
+    marks: Marks,
     settle_s: float,
     now: Now,
 ) -> Verdict:
@@ -69,8 +83,7 @@ def judge(
         before: what it was at the look before this one, None at the first.
         arrival: how it came to its name.
         writers: what the kernel said together with ``identity``.
-        first_seen_s: wall time at which it was first seen.
-        changed_s: wall time of the last change that was seen of it, or the last event of it.
+        marks: what was seen of it before.
         settle_s: the quiet time that the watch asks for; 0 is to rely on the kernel alone.
         now: this moment.
     """
@@ -78,7 +91,8 @@ def judge(
         return Busy(look_again_s=min(max(settle_s, _MIN_LOOK_AGAIN_S), _MAX_LOOK_AGAIN_S))
     if arrival is Arrival.RENAMED and not _rewritten(identity, before):
         return Ready()
-    if settle_s <= 0:
+    # Who holds a file open for longer than the quiet time says by closing it that it is done.
+    if settle_s <= 0 or (writers is Writers.NONE and marks.held_open_s >= settle_s):
         return Ready()
     if before is not None and identity != before:
         return Quiet(until_wall_s=now.wall_s + settle_s)
@@ -86,8 +100,8 @@ def judge(
         ctime_s=identity.ctime_ns / 1e9,
         found_whole=arrival is Arrival.FOUND and writers is Writers.NONE,
         found=arrival is Arrival.FOUND,
-        first_seen_s=first_seen_s,
-        changed_s=changed_s,
+        first_seen_s=marks.first_seen_s,
+        changed_s=marks.changed_s,
         now_s=now.wall_s,
     )
     if since is None:

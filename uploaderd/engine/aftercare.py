@@ -35,10 +35,12 @@ async def file_away(ctx: Context, place: Place, file: File) -> None:
             await _choose(ctx, place, file)
             return
         await _file(ctx, place, file, file.filed_as)
+        ctx.trouble.pop(place.filing_away, None)
     except NameTakenError:
         await _choose(ctx, place, file)
     except SpoolError as error:
         log.warning("file.not_filed", id=file.id, path=file.path, text=str(error))
+        ctx.trouble[place.filing_away] = f"files of {place.name} cannot be filed: {error}"
         due_s = ctx.wall_s + AGAIN_S
         await ctx.apply(file, FilingFailed(detail=sentence(error), due_s=due_s))
 

@@ -49,7 +49,8 @@ async def complete(
     """
     event: Event = Ambiguous(due_s=ctx.wall_s)
     try:
-        async for attempt in calls.retrying(ctx):
+        async for attempt in calls.retrying(ctx, service):
+            await ctx.go.wait()
             with attempt, ctx.wire:
                 try:
                     remote = await _ask(ctx, service, file, upload, part_ids)
@@ -86,8 +87,13 @@ async def reconcile(ctx: Context, service: Service, file: File) -> None:
         await ctx.apply(file, calls.begin_anew(file, "Its session is not in the journal."))
         return
     parts = await ctx.keep(ctx.journal.parts, upload.key)
+    part_ids = [part.part_id for part in parts if part.part_id is not None]
+    if not parts or len(part_ids) < len(parts):
+        # An id that is not known cannot be named again; whether it was acted upon can be seen.
+        await ctx.apply(file, await _search(ctx, service, file, upload))
+        return
     try:
-        remote = await _ask(ctx, service, file, upload, [p.part_id or "" for p in parts])
+        remote = await _ask(ctx, service, file, upload, part_ids)
     except (TransientError, TargetBlockedError) as error:
         event = _later(ctx, file, upload, error)
         if error.acted:
@@ -191,7 +197,12 @@ async def _arrived(ctx: Context, file: File, remote: RemoteFile) -> Completed | 
     size = file.identity.size
     other = await ctx.keep(ctx.journal.owner_of, file.target, remote.id)
     detail = ""
-    if remote.bytes not in {None, size}:
+    status = remote.document.get("status")
+    if status == "error":
+        why = remote.document.get("status_details")
+        detail = f"The service made {remote.id} of it and calls that an error"
+        detail += f": {str(why)[:200]}." if why else "."
+    elif remote.bytes not in {None, size}:
         detail = f"The service made {remote.id} of it with {remote.bytes} bytes in place of {size}."
     elif other is not None and other.id != file.id:
         detail = f"The service answered with {remote.id}, which is that of {full_path(other)}."

@@ -9,6 +9,7 @@ from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, sto
 
 from uploaderd import logs
 from uploaderd.core.events import Deferred, Event, Held, Refused, Restarted
+from uploaderd.core.gate import GateState
 from uploaderd.core.reasons import SENTENCES, reason
 from uploaderd.core.retry import backoff_s, defer_s
 from uploaderd.errors import (
@@ -28,11 +29,15 @@ log = logs.get(__name__)
 MAX_RESTARTS = 5
 
 
-def retrying(ctx: Context) -> AsyncRetrying:
+# What may as well be said of the next request to the same target: enough of it is an outage.
+OUTAGE = frozenset({"network", "server_error", "gateway", "bad_reply"})
+
+
+def retrying(ctx: Context, service: Service) -> AsyncRetrying:
     """The attempts of one request, in a row.
 
     A Retry-After longer than ``retry.max_wait`` ends them early: the file is deferred for so
-    long instead, and its place goes to another.
+    long instead, and its place goes to another. So does a target that is shut meanwhile.
     """
 
     def wait(state: RetryCallState) -> float:
@@ -46,7 +51,8 @@ def retrying(ctx: Context) -> AsyncRetrying:
     def stop(state: RetryCallState) -> bool:
         asked_s = _asked(state)
         too_long = asked_s is not None and asked_s > ctx.retry.max_wait_s
-        return too_long or stop_after_attempt(ctx.retry.attempts)(state)
+        shut = service.gate.state is GateState.SHUT
+        return shut or too_long or stop_after_attempt(ctx.retry.attempts)(state)
 
     return AsyncRetrying(
         stop=stop,
@@ -72,6 +78,12 @@ def note(ctx: Context, service: Service, error: ServiceError) -> None:
     elif isinstance(error, TransientError):
         if error.code == "rate_limited" and error.retry_after_s:
             service.gate = service.gate.limited(now_s + error.retry_after_s)
+        elif error.code in OUTAGE:
+            was_open = service.gate.admits(now_s)
+            longest_s = ctx.retry.defer_max_s
+            service.gate = service.gate.failed(sentence(error), now_s, longest_s)
+            if was_open and service.gate.state is GateState.SHUT:
+                log.error("target.shut", target=service.name, code="outage", text=str(error))
     elif error.status is not None:
         taken(ctx, service)
 

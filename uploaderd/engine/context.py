@@ -10,10 +10,11 @@ from uploaderd import logs
 from uploaderd.core import model
 from uploaderd.core.fitness import purpose_of
 from uploaderd.core.gate import Gate
-from uploaderd.core.lifecycle import Effect, decide, tells
+from uploaderd.core.lifecycle import decide, tells
 from uploaderd.core.meter import Meter
 from uploaderd.core.model import FileState
 from uploaderd.core.pace import Pace
+from uploaderd.core.transitions import Effect
 from uploaderd.source import Source
 
 if TYPE_CHECKING:
@@ -63,15 +64,21 @@ class Place:
         """The subject of trouble with taking in what is there: until then nobody knows all."""
         return f"{self.name} watching"
 
+    @property
+    def filing_away(self) -> str:
+        """The subject of trouble with receipts and moves."""
+        return f"{self.name} filing"
+
 
 @dataclass(slots=True, kw_only=True)
 class Service:
-    """One target: its client and its gate."""
+    """One target: its client, its gate, and how many outcomes are being asked for."""
 
     name: str
     flavour: str
     client: Client
     gate: Gate = field(default_factory=Gate)
+    asking: int = 0
 
 
 @dataclass(slots=True, kw_only=True)
@@ -117,6 +124,8 @@ class Context:
         new_id: an id that no other machine makes either.
         day_s: seconds since local midnight at a wall time, for the bandwidth timetable.
         trouble: what is wrong with the daemon's surroundings now, by subject.
+        go: set unless the operator paused the daemon; no request leaves without it.
+        writing: since when (CLOCK_BOOTTIME) a settling file is held open for writing.
     """
 
     journal: Journal
@@ -135,7 +144,9 @@ class Context:
     meter: Meter = field(default_factory=Meter)
     bucket: Pace = field(default_factory=Pace)
     wire: Wire = field(default_factory=Wire)
+    go: asyncio.Event = field(default_factory=asyncio.Event)
     trouble: dict[str, str] = field(default_factory=dict)
+    writing: dict[str, float] = field(default_factory=dict)
 
     @property
     def wall_s(self) -> float:

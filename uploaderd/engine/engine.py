@@ -11,11 +11,14 @@ from contextlib import aclosing
 from typing import TYPE_CHECKING
 
 from uploaderd import logs
-from uploaderd.core.events import Admitted, Due, Held, Recovered, Sighted
-from uploaderd.core.gate import Gate, GateState
-from uploaderd.core.lifecycle import Effect, awakened, effects_of
+from uploaderd.core.events import Due, Held, Recovered
+from uploaderd.core.gate import GateState
+from uploaderd.core.lifecycle import awakened
 from uploaderd.core.model import Arrival, FileState
 from uploaderd.core.reasons import TARGET_TROUBLE, reason
+from uploaderd.core.transitions import Effect, effects_of
+from uploaderd.engine import operator
+from uploaderd.engine.admission import Admission
 from uploaderd.engine.aftercare import file_away
 from uploaderd.engine.assembling import reconcile
 from uploaderd.engine.context import wait_for
@@ -50,12 +53,14 @@ class Engine:
         self.ctx = ctx
         self.senders = Senders(ctx.clock, ctx.transfer.parts_in_flight)
         self.transfers: dict[str, Transfer] = {}
+        self.tasks: dict[str, asyncio.Task[None]] = {}
         self.draining = False
         self._intakes = {name: Intake(ctx, place) for name, place in ctx.places.items()}
         self._handled: set[str] = set()
         self._benched: dict[str, float] = {}
         self._stranded: set[str] = set()
         self._janitor = Janitor(ctx)
+        self.admission = Admission(ctx, self.senders.goodput, self.transfers, self._begin)
         now = ctx.clock.now()
         self._ahead_s = now.wall_s - now.boot_s
         self._group: asyncio.TaskGroup
@@ -64,6 +69,7 @@ class Engine:
         """Take over what a stopped daemon left; doing it twice changes nothing more."""
         ctx = self.ctx
         await ctx.keep(ctx.journal.watch, list(ctx.places))
+        await operator.recall(self)
         await ctx.keep(ctx.journal.recover, ctx.wall_s + ctx.retry.defer_max_s)
         for file in await ctx.keep(ctx.journal.interrupted):
             await ctx.apply(file, Recovered())
@@ -82,6 +88,23 @@ class Engine:
             group.create_task(self._loop(self.ctx.wakes.admission, self._admit))
             group.create_task(self._loop(self.ctx.wakes.cancels, self._cancel))
 
+    async def pause(self) -> None:
+        """As ``operator.pause``."""
+        await operator.pause(self)
+
+    async def resume(self) -> None:
+        """As ``operator.resume``."""
+        await operator.resume(self)
+
+    async def cancel(self, file_id: str) -> File | None:
+        """As ``operator.cancel``."""
+        return await operator.cancel(self, file_id)
+
+    def bench_no_more(self) -> None:
+        """Let no file rest any longer."""
+        self._benched = {}
+        self._janitor.rest_no_more()
+
     async def drain(self, timeout_s: float) -> bool:
         """Begin nothing new and wait until no reply is outstanding; False if time ran out."""
         self.draining = True
@@ -99,8 +122,10 @@ class Engine:
         """Do a step, then wait for its event or its time; trouble only delays the next one."""
         while True:
             try:
+                if "journal" in self.ctx.trouble:  # nothing is begun until a write succeeds
+                    await self.ctx.keep(self.ctx.journal.prove)
+                    self._recovered("journal")
                 pause_s = await step()
-                self._recovered("journal")
             except StaleError:
                 pause_s = 0.0
             except JournalError as error:
@@ -145,7 +170,7 @@ class Engine:
 
     async def _cancel(self) -> float:
         """Cancel what was abandoned; return when to look again."""
-        if not self.draining:
+        if not self.draining and self.ctx.go.is_set():
             await self._janitor.sweep()
         return TICK_S
 
@@ -200,8 +225,7 @@ class Engine:
         if back_s > SET_BACK_S:
             log.warning("clock.set_back", seconds=round(back_s, 1))
             await self.ctx.keep(self.ctx.journal.clock_set_back, back_s)
-            self._benched = {}
-            self._janitor.rest_no_more()
+            self.bench_no_more()
             for service in self.ctx.services.values():
                 service.gate = service.gate.sooner(back_s)
         self._ahead_s = ahead_s
@@ -236,11 +260,22 @@ class Engine:
             why = reason("held.target", target=file.target)
             await self.ctx.apply(file, Held(reason=why))
             return
-        if service.gate.state is GateState.SHUT:
+        if not self.ctx.go.is_set() or not self._may_ask(service):
             self._benched[file.id] = self.ctx.wall_s + TICK_S
             return
-        with self.ctx.wire:
-            await reconcile(self.ctx, service, file)
+        service.asking += 1
+        try:
+            with self.ctx.wire:
+                await reconcile(self.ctx, service, file)
+        finally:
+            service.asking -= 1
+
+    def _may_ask(self, service: Service) -> bool:
+        """Whether the target takes a question now; one that is probed takes one at a time."""
+        if service.gate.state is GateState.PROBING:
+            busy = any(t.file.target == service.name for t in self.transfers.values())
+            return not busy and not service.asking
+        return service.gate.admits(self.ctx.wall_s)
 
     async def _revive(self) -> None:
         """Files whose transfer broke off are taken up again as after a restart."""
@@ -253,64 +288,15 @@ class Engine:
 
     async def _admit(self) -> float:
         """Give free places to queued files; return when to look again."""
-        ctx = self.ctx
-        if self.draining:
+        if self.draining or not self.ctx.go.is_set():
             return TICK_S
-        for service in ctx.services.values():
-            await self._tend_gate(service)
-        now_s = ctx.wall_s
-        shut = [s.name for s in ctx.services.values() if not s.gate.admits(now_s)]
-        passed = self.transfers.keys() | {k for k, t in self._benched.items() if t > now_s}
-        limit = ctx.transfer.files_in_flight + len(passed)
-        for file in await ctx.keep(ctx.journal.queued, limit, shut):
-            if len(self.transfers) >= ctx.transfer.files_in_flight:
-                break
-            if file.id not in passed:
-                await self._take_up(file)
-        return TICK_S if not shut else 1.0
+        now_s = self.ctx.wall_s
+        return await self.admission.step([k for k, t in self._benched.items() if t > now_s])
 
-    async def _take_up(self, file: File) -> None:
-        ctx = self.ctx
-        service = ctx.services.get(file.target)
-        if service is None:
-            await self._retarget(file)
-            return
-        if service.gate.state is GateState.PROBING and self._busy(service):
-            return
-        try:
-            admitted = await ctx.apply(file, Admitted())
-        except StaleError:
-            return
-        transfer = Transfer(ctx, ctx.places[file.watch], service, self.senders, admitted)
+    def _begin(self, service: Service, file: File) -> None:
+        transfer = Transfer(self.ctx, self.ctx.places[file.watch], service, self.senders, file)
         self.transfers[file.id] = transfer
-        self._group.create_task(self._carry(transfer))
-
-    async def _retarget(self, file: File) -> None:
-        """Its target is no longer configured: it settles again, and takes the watch's."""
-        log.warning("file.retargeted", id=file.id, target=file.target)
-        await self.ctx.apply(file, Sighted(identity=file.identity, arrival=file.arrival))
-
-    def _busy(self, service: Service) -> bool:
-        return any(t.file.target == service.name for t in self.transfers.values())
-
-    async def _tend_gate(self, service: Service) -> None:
-        """Probe a shut target when its time has come; free what an open one held."""
-        ctx, gate = self.ctx, service.gate
-        if gate.state is GateState.SHUT and (gate.until_s or 0.0) <= ctx.wall_s:
-            service.gate = gate = gate.probing()
-        if gate.state is GateState.SHUT:
-            return
-        held = await ctx.keep(ctx.journal.held_by, service.name, sorted(TARGET_TROUBLE), 100)
-        if gate.state is GateState.PROBING:
-            others = [name for name in ctx.services if name != service.name]
-            queued = await ctx.keep(ctx.journal.queued, 1, others)
-            if queued or self._busy(service):
-                return  # that is the probe; what is held may be the very reason for the trouble
-            if not held:
-                service.gate = Gate()
-            held = held[:1]
-        for file in held:
-            await ctx.apply(file, Due())
+        self.tasks[file.id] = self._group.create_task(self._carry(transfer))
 
     async def _carry(self, transfer: Transfer) -> None:
         try:
@@ -320,7 +306,7 @@ class Engine:
         except Exception as error:  # noqa: BLE001 - one bad file must not sink the batch
             self._bench(transfer.file, error)
         finally:
-            del self.transfers[transfer.file.id]
+            del self.transfers[transfer.file.id], self.tasks[transfer.file.id]
             self._stranded.add(transfer.file.id)
             self.ctx.wakes.due.set()
             self.ctx.wakes.admission.set()

@@ -105,10 +105,9 @@ class Intake:
         if seen.identity is None:
             return existing, decide(existing, Gone(), now)
         changed = seen.identity != existing.identity
-        if existing.reason.code == "held.operator":
-            return None
         written = seen.arrival is not Arrival.FOUND and existing.state is FileState.SETTLING
-        if not changed and not written:
+        operators = existing.reason.code == "held.operator"
+        if operators or _grows(existing, seen) or not (changed or written):
             return None
         arrival = Arrival.WRITTEN if seen.arrival is Arrival.FOUND else seen.arrival
         return existing, decide(existing, Sighted(identity=seen.identity, arrival=arrival), now)
@@ -140,6 +139,9 @@ class Intake:
             kept = self._place.settings.after_upload == "keep"
             if ended.state is FileState.DONE and kept and seen.identity == ended.identity:
                 return None
+            unwanted = ended.reason.code == "cancelled.operator"
+            if unwanted and seen.identity.same_bytes(ended.identity):
+                return None
         settings = self._place.settings
         return File(
             id=self._ctx.new_id(),
@@ -157,3 +159,13 @@ class Intake:
             owner=self._ctx.owner,
             due_s=now.wall_s,
         )
+
+
+def _grows(existing: File, seen: Seen) -> bool:
+    """Whether it was found changed under its writer's hands: the looks at it follow that."""
+    return (
+        seen.identity is not None
+        and seen.arrival is Arrival.FOUND
+        and existing.reason.code == "settling.writer_open"
+        and seen.identity.inode == existing.identity.inode
+    )

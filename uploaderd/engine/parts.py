@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from uploaderd import logs
 from uploaderd.core.board import Board, Finding
+from uploaderd.core.deadline import hopeless
 from uploaderd.core.events import Changed, Event, Restarted
 from uploaderd.core.gate import GateState
 from uploaderd.core.meter import Meter
@@ -132,15 +133,24 @@ class PartsRun:
         if expired(self._upload, now):
             self.stop(self._too_late(), hard=True)
             return None
+        left = self._upload.size - self._board.progress.bytes_stored
+        left_s = remaining_s(self._upload, now)
         return Candidate(
             file=self._file.id,
-            deadline_s=remaining_s(self._upload, now),
+            deadline_s=left_s,
             in_flight=self._board.flying,
+            hopeless=hopeless(left, left_s, self._senders.goodput.rate_bps()),
         )
 
     def _too_late(self) -> Event:
         """What the end of the session's time means; waiting for a turn is no failure."""
         detail = "Its session's time was over before all parts were stored."
+        rate_bps = self._senders.goodput.rate_bps()
+        if rate_bps and hopeless(self._upload.size, self._upload.life_s, rate_bps):
+            detail += (
+                f" It has {self._upload.size} bytes, a session lives {self._upload.life_s:.0f} s,"
+                f" and {rate_bps:.0f} bytes a second came through."
+            )
         if self._board.untouched and self._upload.life_s > SHORT_LIFE_S:
             return Restarted(detail=detail, counted=False)
         return calls.begin_anew(self._file, detail)
@@ -187,7 +197,8 @@ class PartsRun:
     async def _attempts(self, number: int) -> None:
         """Send one part until it is stored; the last error comes out."""
         try:
-            async for attempt in calls.retrying(self._ctx):
+            async for attempt in calls.retrying(self._ctx, self._service):
+                await self._ctx.go.wait()
                 with attempt, self._ctx.wire:
                     await self._attempt(self._board.part(number))
         finally:
@@ -232,6 +243,7 @@ class PartsRun:
         self, part: Part, request_id: str, sent: int, error: ServiceError | SpoolError
     ) -> None:
         ctx = self._ctx
+        self._senders.goodput.add(-sent, ctx.clock.now().boot_s)
         ambiguous = isinstance(error, SpoolError) or error.acted
         outcome = type(error).__name__
         if isinstance(error, ServiceError):
@@ -268,6 +280,7 @@ class PartsRun:
         now_s = self._ctx.clock.now().boot_s
         self.meter.add(count, now_s)
         self._ctx.meter.add(count, now_s)
+        self._senders.goodput.add(count, now_s)
 
     async def _prove(self) -> None:
         """Run the ordered pass, never far ahead of the senders."""

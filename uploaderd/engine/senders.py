@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol
 
+from uploaderd.core.meter import Goodput
 from uploaderd.core.schedule import pick
 
 if TYPE_CHECKING:
@@ -31,6 +32,7 @@ class Senders:
         self._clock = clock
         self._places = places
         self._runs: dict[str, Sender] = {}
+        self.goodput = Goodput()
         self.in_flight = 0
         self.stopped = False
 
@@ -52,10 +54,14 @@ class Senders:
             chosen = pick(candidate for candidate in candidates if candidate is not None)
             if chosen is None:
                 return
+            if self.in_flight == 0:
+                self.goodput.begin(now.boot_s)
             self.in_flight += 1
             self._runs[chosen].send_next()
 
     def release(self) -> None:
         """Give one place back."""
         self.in_flight -= 1
+        if self.in_flight == 0:
+            self.goodput.end(self._clock.now().boot_s)
         self.pump()

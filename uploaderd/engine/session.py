@@ -41,7 +41,8 @@ async def open_session(ctx: Context, place: Place, service: Service, file: File)
     if file.upload is not None:
         return await _take_up(ctx, file, file.upload)
     try:
-        async for attempt in calls.retrying(ctx):
+        async for attempt in calls.retrying(ctx, service):
+            await ctx.go.wait()
             with attempt, ctx.wire:
                 upload = _plan(ctx, service, file)
                 request_id = ctx.new_id()

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from uploaderd.core.deadline import DAY_S, begin_in_s, capacity, the_sum
 from uploaderd.core.events import Changed, Deferred, Event, Gone, Held, Refused, Settled, Unsettled
-from uploaderd.core.fitness import unfit
+from uploaderd.core.fitness import LIFE_S, unfit
 from uploaderd.core.reasons import reason
-from uploaderd.core.settle import Busy, Quiet, Ready, judge
+from uploaderd.core.schedule import EXPIRY_MARGIN_S
+from uploaderd.core.settle import Busy, Marks, Quiet, Ready, judge
 from uploaderd.engine.calls import sentence
 from uploaderd.errors import (
     ChangedError,
@@ -54,18 +56,25 @@ async def look(ctx: Context, place: Place, file: File) -> None:
         await ctx.apply(file, event_of(ctx, file, error))
         return
     now = ctx.clock.now()
+    since_s = ctx.writing.pop(file.id, now.boot_s)
     verdict = judge(
         identity=seen.identity,
         before=file.identity,
         arrival=file.arrival,
         writers=seen.writers,
-        first_seen_s=file.created_s,
-        changed_s=file.changed_s,
+        marks=Marks(
+            first_seen_s=file.created_s,
+            changed_s=file.changed_s,
+            held_open_s=now.boot_s - since_s,
+        ),
         settle_s=place.settings.settle_s,
         now=now,
     )
     match verdict:
         case Busy(look_again_s=wait_s):
+            # Any event in between may have been a close, so the time counts from this look.
+            unbroken = file.reason.code == "settling.writer_open"
+            ctx.writing[file.id] = since_s if unbroken else now.boot_s
             why = reason("settling.writer_open")
             due_s = now.wall_s + wait_s
             await ctx.apply(file, Unsettled(identity=seen.identity, reason=why, due_s=due_s))
@@ -73,16 +82,34 @@ async def look(ctx: Context, place: Place, file: File) -> None:
             why = reason("settling.quiet", until_s=due_s)
             await ctx.apply(file, Unsettled(identity=seen.identity, reason=why, due_s=due_s))
         case Ready():
-            await ctx.apply(file, _settled(ctx, place, file.path, seen.identity))
+            await ctx.apply(file, _settled(ctx, place, file, seen.identity))
 
 
-def _settled(ctx: Context, place: Place, path: bytes, identity: Identity) -> Event:
+def _settled(ctx: Context, place: Place, file: File, identity: Identity) -> Event:
     """Target and purpose are the watch's of today, whatever they were when it was first seen."""
-    purpose, target = place.purpose_of(path), place.settings.target
-    refusal = unfit(path, identity.size, purpose, ctx.services[target].flavour)
+    purpose, target = place.purpose_of(file.path), place.settings.target
+    refusal = unfit(file.path, identity.size, purpose, ctx.services[target].flavour)
     if refusal is not None:
         return Refused(reason=refusal, identity=identity)
+    late = _too_late(ctx, target, file, identity)
+    if late is not None:
+        return late
     return Settled(identity=identity, target=target, purpose=purpose)
+
+
+def _too_late(ctx: Context, target: str, file: File, identity: Identity) -> Event | None:
+    """What follows if the configured bandwidth cannot carry it within a session's life."""
+    size, life_s = identity.size, LIFE_S[ctx.services[target].flavour] - EXPIRY_MARGIN_S
+    bandwidth, day_s = ctx.transfer.bandwidth, ctx.day_s(ctx.wall_s)
+    wait_s = begin_in_s(bandwidth, day_s, size, life_s)
+    if wait_s == 0:
+        return None
+    detail = the_sum(size, life_s, capacity(bandwidth, day_s, life_s))
+    if wait_s is None:  # a restart, which may bring another bandwidth, looks at it anew
+        return Held(reason=reason("held.deadline", detail=detail), due_s=ctx.wall_s + DAY_S)
+    due_s = ctx.wall_s + wait_s
+    why = reason("deferred.deadline", until_s=due_s, detail=detail)
+    return Deferred(reason=why, due_s=due_s, deferrals=file.deferrals)
 
 
 async def _refuse(ctx: Context, place: Place, file: File, error: NotRegularError) -> None:

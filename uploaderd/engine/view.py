@@ -41,7 +41,7 @@ class EngineView:
 
     async def status(self) -> Document:
         """``GET /v1/status``."""
-        ctx, engine = self._ctx, self._engine
+        ctx = self._ctx
         counts = await ctx.keep(ctx.journal.counts)
         queued, stored, resent = await ctx.keep(ctx.journal.byte_totals)
         unfiled = await ctx.keep(ctx.journal.unfiled)
@@ -51,7 +51,7 @@ class EngineView:
                 version=self._version,
                 pid=os.getpid(),
                 started_s=self._started_s,
-                state="draining" if engine.draining else "running",
+                state=self._state(),
                 counts=counts,
                 unfiled=unfiled,
                 scanned=all(
@@ -109,6 +109,11 @@ class EngineView:
         """What is wrong with the daemon's surroundings, or None."""
         return "; ".join(sorted(self._ctx.trouble.values())) or None
 
+    def _state(self) -> str:
+        if self._engine.draining:
+            return "draining"
+        return "running" if self._ctx.go.is_set() else "paused"
+
     def _transfers(self) -> list[Transfer]:
         return list(self._engine.transfers.values())
 
@@ -165,8 +170,10 @@ class EngineView:
         if file.state is not FileState.QUEUED or service is None:
             return file
         gate, now_s = service.gate, self._ctx.wall_s
+        if not self._ctx.go.is_set():
+            return replace(file, reason=reason("queued.paused"))
         if gate.admits(now_s) and gate.state is not GateState.PROBING:
-            return file
+            return replace(file, reason=self._engine.admission.postponed.get(file.id, file.reason))
         why = reason("queued.target", until_s=gate.until_s, target=service.name, detail=gate.detail)
         return replace(file, reason=why)
 

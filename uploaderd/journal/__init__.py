@@ -4,7 +4,8 @@ Every public method is one transaction, synchronous, and to be called on one thr
 own rule for a connection that several share is to serialise; a thread of its own does that).
 """
 
+from uploaderd.journal.damage import DamagedError
 from uploaderd.journal.journal import Journal
 from uploaderd.journal.store import StaleError
 
-__all__ = ["Journal", "StaleError"]
+__all__ = ["DamagedError", "Journal", "StaleError"]

@@ -5,10 +5,17 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from uploaderd.core.lifecycle import next_part_state
 from uploaderd.core.model import File, FileState, Part, PartState, Upload, UploadState
+from uploaderd.core.transitions import next_part_state
 from uploaderd.journal.questions import Questions
-from uploaderd.journal.rows import Values, lifecycle_values, to_file, to_part, upload_values
+from uploaderd.journal.rows import (
+    Values,
+    lifecycle_values,
+    seal_of,
+    to_file,
+    to_part,
+    upload_values,
+)
 from uploaderd.journal.store import StaleError
 
 if TYPE_CHECKING:
@@ -203,6 +210,14 @@ class Journal(Questions):
             db.execute("UPDATE requests SET outcome = 'unknown' WHERE outcome IS NULL")
             db.execute("UPDATE files SET due = ? WHERE due > ?", (latest_due_s, latest_due_s))
 
+    def set_setting(self, name: str, value: str | None) -> None:
+        """Keep what the operator said; None forgets it."""
+        with self.transaction() as db:
+            if value is None:
+                db.execute("DELETE FROM settings WHERE name = ?", (name,))
+            else:
+                db.execute("INSERT OR REPLACE INTO settings VALUES (?, ?)", (name, value))
+
     def clock_set_back(self, by_s: float) -> None:
         """Let no file wait longer because the wall clock was set back."""
         with self.transaction() as db:
@@ -318,12 +333,13 @@ def _answered(db: sqlite3.Connection, request_id: str, outcome: str) -> None:
 def _write_part(db: sqlite3.Connection, part: Part, *, after: PartState) -> Part:
     written = replace(part, state=next_part_state(part.state, after))
     db.execute(
-        "UPDATE parts SET state = ?, digest = ?, part_id = ?, sends = ?, sent = ?"
+        "UPDATE parts SET state = ?, digest = ?, part_id = ?, seal = ?, sends = ?, sent = ?"
         " WHERE upload = ? AND number = ?",
         (
             written.state.value,
             written.digest,
             written.part_id,
+            seal_of(written) if written.state is PartState.STORED else None,
             written.sends,
             written.sent,
             written.upload,

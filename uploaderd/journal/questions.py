@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from uploaderd.core.model import File, FileState, Part, Upload
 from uploaderd.core.report import Moment, Progress
-from uploaderd.errors import JournalError
+from uploaderd.journal.damage import fault
 from uploaderd.journal.rows import to_file, to_part, to_upload
 from uploaderd.journal.store import Store
 
@@ -26,10 +26,7 @@ class Questions(Store):
         try:
             return self.connection.execute(query, values).fetchall()
         except sqlite3.Error as error:
-            raise JournalError(
-                f"the journal {self.path} cannot be read: {error}",
-                hint="mend the disk; if the journal is damaged, move it away and restart",
-            ) from error
+            raise fault(self.path, error, "read") from error
 
     def _one(self, query: str, values: tuple[object, ...] = ()) -> sqlite3.Row | None:
         rows = self._all(query, values)
@@ -152,6 +149,33 @@ class Questions(Store):
             "SELECT * FROM uploads WHERE state = 'cancelling' ORDER BY created LIMIT ?", (limit,)
         )
         return [to_upload(row) for row in rows]
+
+    def open_sessions(self, targets: Iterable[str]) -> list[tuple[Upload, int]]:
+        """Sessions of these targets that are being filled, each with its bytes still to store."""
+        names = tuple(targets)
+        rows = self._all(
+            "SELECT u.*, (SELECT coalesce(sum(p.length), 0) FROM parts p WHERE p.upload = u.key"
+            " AND p.state <> 'stored') AS left FROM files f JOIN uploads u ON u.key = f.upload"
+            " WHERE f.state IN ('uploading', 'deferred', 'queued') AND u.state = 'open'"
+            f" AND f.target IN ({', '.join('?' * len(names))}) AND f.{WATCHED}",
+            names,
+        )
+        return [(to_upload(row), int(row["left"])) for row in rows]
+
+    def waits_for(self, target: str) -> bool:
+        """Whether any file will ask something of this target by itself."""
+        return bool(
+            self._all(
+                "SELECT 1 FROM files WHERE state IN ('queued', 'uploading', 'completing',"
+                f" 'deferred', 'uncertain') AND target = ? AND {WATCHED} LIMIT 1",
+                (target,),
+            )
+        )
+
+    def setting(self, name: str) -> str | None:
+        """What the operator said about ``name``, or None."""
+        row = self._one("SELECT value FROM settings WHERE name = ?", (name,))
+        return None if row is None else str(row["value"])
 
     def parts(self, upload: str) -> list[Part]:
         """The parts of a session, in order."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from dataclasses import replace
+from functools import wraps
+from typing import TYPE_CHECKING, TypeVar
 
 from uploaderd.core.model import (
     Arrival,
@@ -16,11 +18,36 @@ from uploaderd.core.model import (
     Upload,
     UploadState,
 )
+from uploaderd.journal.damage import damaged
+from uploaderd.journal.seal import part_seal
 
 if TYPE_CHECKING:
     import sqlite3
+    from collections.abc import Callable
+
+T = TypeVar("T")
 
 Values = dict[str, object]
+
+LATEST_S = 1e11  # no clock of ours goes as far; a flipped bit in a time does
+
+
+def _sane(make: Callable[[sqlite3.Row], T]) -> Callable[[sqlite3.Row], T]:
+    """Let a row that makes no value be damage, in one sentence."""
+
+    @wraps(make)
+    def checked(row: sqlite3.Row) -> T:
+        try:
+            return make(row)
+        except (ValueError, TypeError) as error:
+            raise damaged(f"a row makes no sense: {error}") from error
+
+    return checked
+
+
+def _time(seconds: float | None) -> None:
+    if seconds is not None and not -LATEST_S < seconds < LATEST_S:
+        raise ValueError(f"{seconds} is no time")
 
 
 def lifecycle_values(file: File) -> Values:
@@ -58,8 +85,11 @@ def lifecycle_values(file: File) -> Values:
     }
 
 
+@_sane
 def to_file(row: sqlite3.Row) -> File:
     """A row of ``files``."""
+    for name in ("created", "updated", "changed", "reason_until", "due", "started", "finished"):
+        _time(row[name])
     return File(
         id=row["id"],
         watch=row["watch"],
@@ -121,8 +151,11 @@ def upload_values(upload: Upload) -> Values:
     }
 
 
+@_sane
 def to_upload(row: sqlite3.Row) -> Upload:
     """A row of ``uploads``."""
+    for name in ("created", "created_boot", "life", "server_created"):
+        _time(row[name])
     return Upload(
         key=row["key"],
         file=row["file"],
@@ -142,9 +175,13 @@ def to_upload(row: sqlite3.Row) -> Upload:
     )
 
 
+@_sane
 def to_part(row: sqlite3.Row) -> Part:
-    """A row of ``parts``."""
-    return Part(
+    """A row of ``parts``; a stored part whose seal is broken counts as sent, never as stored.
+
+    So no id with a flipped bit ever reaches the service: the part is sent again instead.
+    """
+    part = Part(
         upload=row["upload"],
         number=row["number"],
         offset=row["offset"],
@@ -155,3 +192,11 @@ def to_part(row: sqlite3.Row) -> Part:
         sends=row["sends"],
         sent=row["sent"],
     )
+    if part.state is PartState.STORED and row["seal"] != seal_of(part):
+        return replace(part, state=PartState.AMBIGUOUS, digest=None, part_id=None)
+    return part
+
+
+def seal_of(part: Part) -> bytes:
+    """The seal that a stored part is kept with."""
+    return part_seal(part.upload, part.number, part.offset, part.length, part.digest, part.part_id)

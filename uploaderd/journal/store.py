@@ -1,34 +1,34 @@
-"""The SQLite file itself: opening, migrating, transactions."""
+"""The SQLite file itself: making, opening, setting aside, transactions."""
 
 from __future__ import annotations
 
 import os
 import sqlite3
-from contextlib import contextmanager
-from importlib.resources import files
+from contextlib import closing, contextmanager, suppress
 from typing import TYPE_CHECKING
 
 from uploaderd.errors import JournalError, UploaderdError
+from uploaderd.journal.damage import damaged, fault
+from uploaderd.journal.inspection import THOROUGH_BYTES, inspect
+from uploaderd.journal.schema import SCHEMA_VERSION, migrate
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-SCHEMA_VERSION = 1
 OLDEST_SQLITE = (3, 37, 0)  # STRICT tables
 BUSY_MS = 5_000
+
+# Every journal is made in WAL mode before it gets its name, so these bytes never differ
+# (sqlite.org/fileformat2.html, "The Database Header").
+HEADER_BYTES = 100
+MAGIC = b"SQLite format 3\0"
+WAL_MODE = b"\x02\x02"
+SIBLINGS = ("-wal", "-shm", "-journal")
 
 
 class StaleError(UploaderdError):
     """The row went on meanwhile: read it again and decide again."""
-
-
-def _schema() -> str:
-    return files("uploaderd.journal").joinpath("schema.sql").read_text("utf-8")
-
-
-# Step n takes a journal from version n to n + 1; each runs in one transaction with its version.
-MIGRATIONS = (_schema,)
 
 
 class Store:
@@ -42,10 +42,12 @@ class Store:
         self._connection: sqlite3.Connection | None = None
 
     def open(self) -> None:
-        """Open or make the database and bring its schema up to date.
+        """Open or make the database, look it through, and bring its schema up to date.
 
         Raises:
-            JournalError: it cannot be opened, is damaged, or is from a newer version.
+            DamagedError: what is there is no journal any more; ``set_aside`` is for that.
+            JournalError: it cannot be read or written, or is from a newer version; it is left
+                as it is.
         """
         if sqlite3.sqlite_version_info < OLDEST_SQLITE:
             raise JournalError(
@@ -53,32 +55,60 @@ class Store:
                 hint="use a Python that is built with SQLite 3.37 or newer",
             )
         try:
-            connection = sqlite3.connect(
-                self.path, isolation_level=None, check_same_thread=False, timeout=BUSY_MS / 1000
-            )
-            connection.row_factory = sqlite3.Row
-            self._connection = connection
-            connection.execute("PRAGMA journal_mode = WAL")
-            connection.execute("PRAGMA synchronous = FULL")
-            connection.execute("PRAGMA foreign_keys = ON")
-            self._migrate(connection)
-            self._sync_folder()
+            self._look_at_file()
+            self._connection = _connect(self.path)
+            self._prepare(self._connection)
+            self._suspicion.unlink(missing_ok=True)
+            _sync_folder(self.path.parent)
         except JournalError:
             self.close()
             raise
-        except (sqlite3.Error, OSError) as error:
+        except (sqlite3.Error, OSError, MemoryError) as error:
             self.close()
-            raise JournalError(
-                f"the journal {self.path} cannot be used: {error}",
-                hint="check its folder's permissions and free space; if the file is damaged, "
-                "move it away: the files in the spool are then uploaded from the start",
-            ) from error
+            raise fault(self.path, error, "opened") from error
 
     def close(self) -> None:
         """Close the database; a second call does nothing."""
         if self._connection is not None:
             self._connection.close()
             self._connection = None
+
+    def suspect(self) -> None:
+        """Have the next opening look the whole journal through, however big it is."""
+        with suppress(OSError):
+            self._suspicion.touch()
+
+    def set_aside(self, stamp: str) -> Path:
+        """Give a damaged journal another name, with all that belongs to it; return that name.
+
+        Raises:
+            JournalError: it cannot be renamed.
+        """
+        self.close()
+        try:
+            kept = named = _beside(self.path, f".damaged-{stamp}")
+            number = 1
+            while any(os.path.lexists(_beside(kept, end)) for end in ("", *SIBLINGS)):
+                number += 1
+                kept = _beside(named, f"-{number}")
+            # The database first: without it the rest is never taken for a journal.
+            for end in ("", *SIBLINGS):
+                with suppress(FileNotFoundError):
+                    _beside(self.path, end).rename(_beside(kept, end))
+            self._suspicion.unlink(missing_ok=True)
+            _sync_folder(self.path.parent)
+        except OSError as error:
+            raise fault(self.path, error, "set aside") from error
+        return kept
+
+    def prove(self) -> None:
+        """Write for the sake of writing.
+
+        Raises:
+            JournalError: nothing can be written still.
+        """
+        with self.transaction() as db:
+            db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
 
     @property
     def connection(self) -> sqlite3.Connection:
@@ -93,26 +123,49 @@ class Store:
 
         Raises:
             JournalError: the disk is full, the database damaged or a constraint broken; nothing
-                of the block was kept.
+                of the block was kept, and the next transaction may be tried.
         """
         connection = self.connection
+        _roll_back(connection)
         try:
             connection.execute("BEGIN IMMEDIATE")
-            try:
-                yield connection
-            except BaseException:
-                connection.execute("ROLLBACK")
-                raise
+            yield connection
             connection.execute("COMMIT")
         except sqlite3.Error as error:
-            if connection.in_transaction:
-                connection.execute("ROLLBACK")
-            raise JournalError(
-                f"the journal {self.path} cannot be written: {error}",
-                hint="free some space or mend the disk; work goes on by itself after that",
-            ) from error
+            _roll_back(connection)
+            raise fault(self.path, error, "written") from error
+        except BaseException:
+            _roll_back(connection)
+            raise
 
-    def _migrate(self, connection: sqlite3.Connection) -> None:
+    @property
+    def _suspicion(self) -> Path:
+        return _beside(self.path, ".suspect")
+
+    def _look_at_file(self) -> None:
+        """Make the journal if there is none; refuse what SQLite would take for an empty one."""
+        try:
+            with self.path.open("rb") as file:
+                header = file.read(HEADER_BYTES)
+        except FileNotFoundError:
+            for end in ("-wal", "-journal"):
+                if os.path.lexists(_beside(self.path, end)):
+                    raise damaged(f"{self.path} is gone, but its {end} is there") from None
+            self._make()
+            return
+        if header[: len(MAGIC)] != MAGIC or header[18:20] != WAL_MODE:
+            raise damaged(f"{self.path} does not begin as a journal does")
+
+    def _make(self) -> None:
+        """Make an empty journal under another name, so that what bears its name is always whole."""
+        made = _beside(self.path, ".new")
+        for end in ("", *SIBLINGS):
+            _beside(made, end).unlink(missing_ok=True)
+        with closing(_connect(made)) as connection:
+            _migrate(connection, 0)
+        made.rename(self.path)
+
+    def _prepare(self, connection: sqlite3.Connection) -> None:
         version = int(connection.execute("PRAGMA user_version").fetchone()[0])
         if version > SCHEMA_VERSION:
             raise JournalError(
@@ -120,26 +173,58 @@ class Store:
                 f"(schema {version}, this one knows {SCHEMA_VERSION})",
                 hint="install that version again, or name another daemon.state_dir",
             )
-        for step in range(version, SCHEMA_VERSION):
-            with self.transaction():
-                for statement in _statements(MIGRATIONS[step]()):
-                    connection.execute(statement)
-                connection.execute(f"PRAGMA user_version = {step + 1}")
+        if version < 1:
+            raise damaged(f"its version is {version}")
+        thorough = self._suspicion.exists() or self.path.stat().st_size <= THOROUGH_BYTES
+        inspect(connection, version, thorough=thorough)
+        _migrate(connection, version)
+        with self.transaction():  # one that may only be read is refused now
+            pass
 
-    def _sync_folder(self) -> None:
-        """Make the database's own name durable (fsync(2): a new file's entry needs its own)."""
-        folder = os.open(self.path.parent, os.O_RDONLY | os.O_DIRECTORY)
+
+def _beside(path: Path, end: str) -> Path:
+    return path.with_name(path.name + end)
+
+
+def _connect(path: Path) -> sqlite3.Connection:
+    connection = sqlite3.connect(
+        path, isolation_level=None, check_same_thread=False, timeout=BUSY_MS / 1000
+    )
+    try:
+        connection.row_factory = sqlite3.Row
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("PRAGMA synchronous = FULL")
+        connection.execute("PRAGMA foreign_keys = ON")
+        connection.execute("PRAGMA temp_store = MEMORY")  # /tmp may be full, or not ours
+        connection.execute("PRAGMA cell_size_check = ON")
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def _migrate(connection: sqlite3.Connection, version: int) -> None:
+    for step in range(version, SCHEMA_VERSION):
+        connection.execute("BEGIN IMMEDIATE")
         try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+            migrate(connection, step)
+            connection.execute("COMMIT")
+        except BaseException:
+            _roll_back(connection)
+            raise
 
 
-def _statements(script: str) -> Iterator[str]:
-    """Cut a script into statements: executescript would commit behind our back."""
-    statement = ""
-    for line in script.splitlines(keepends=True):
-        statement += line
-        if sqlite3.complete_statement(statement):
-            yield statement
-            statement = ""
+def _roll_back(connection: sqlite3.Connection) -> None:
+    """End the transaction, if one is open; some errors of SQLite's have ended it already."""
+    if connection.in_transaction:
+        with suppress(sqlite3.Error):
+            connection.execute("ROLLBACK")
+
+
+def _sync_folder(path: Path) -> None:
+    """Make a name in a folder durable (fsync(2): a new file's entry needs its own)."""
+    folder = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)

@@ -1,0 +1,137 @@
+"""Which queued file gets a place: targets that take files, sessions that can end in time."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from uploaderd import logs
+from uploaderd.core.deadline import Open, begin_in_s, may_open
+from uploaderd.core.events import Admitted, Due, Sighted
+from uploaderd.core.fitness import LIFE_S
+from uploaderd.core.gate import Gate, GateState
+from uploaderd.core.reasons import TARGET_TROUBLE, reason
+from uploaderd.core.schedule import EXPIRY_MARGIN_S, remaining_s
+from uploaderd.journal import StaleError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection
+
+    from uploaderd.core.meter import Goodput
+    from uploaderd.core.model import File, Reason
+    from uploaderd.engine.context import Context, Service
+    from uploaderd.engine.transfer import Transfer
+
+log = logs.get(__name__)
+
+TICK_S = 5.0
+SHUT_TICK_S = 1.0
+
+
+class Admission:
+    """Gives free places to queued files: those with a session first, then the oldest.
+
+    Attributes:
+        postponed: why a file that could have a place is not given one yet, by id.
+    """
+
+    def __init__(
+        self,
+        ctx: Context,
+        goodput: Goodput,
+        transfers: dict[str, Transfer],
+        start: Callable[[Service, File], None],
+    ) -> None:
+        self.postponed: dict[str, Reason] = {}
+        self._ctx = ctx
+        self._goodput = goodput
+        self._transfers = transfers
+        self._start = start
+
+    async def step(self, benched: Collection[str]) -> float:
+        """Fill the free places; return in how many seconds to look again."""
+        ctx = self._ctx
+        for service in ctx.services.values():
+            await self._tend_gate(service)
+        shut = [s.name for s in ctx.services.values() if not s.gate.admits(ctx.wall_s)]
+        passed = {*self._transfers, *benched}
+        limit = ctx.transfer.files_in_flight + len(passed)
+        self.postponed = {}
+        for file in await ctx.keep(ctx.journal.queued, limit, shut):
+            if len(self._transfers) >= ctx.transfer.files_in_flight:
+                break
+            if file.id in passed:
+                continue
+            if file.upload is None and not await self._in_time(file):
+                break  # what is behind it waits too, or it would never find its time
+            await self._take_up(file)
+        return SHUT_TICK_S if shut else TICK_S
+
+    async def _take_up(self, file: File) -> None:
+        ctx = self._ctx
+        service = ctx.services.get(file.target)
+        if service is None:
+            log.warning("file.retargeted", id=file.id, target=file.target)
+            await self._settle_again(file)
+            return
+        if service.gate.state is GateState.PROBING and self._busy(service):
+            return
+        try:
+            admitted = await ctx.apply(file, Admitted())
+        except StaleError:
+            return
+        self._start(service, admitted)
+
+    async def _settle_again(self, file: File) -> None:
+        """It settles anew, and takes the watch's target and the bandwidth of now."""
+        await self._ctx.apply(file, Sighted(identity=file.identity, arrival=file.arrival))
+
+    async def _in_time(self, file: File) -> bool:
+        """Whether a session that is opened for it now can be finished (design, decision 9)."""
+        ctx, service = self._ctx, self._ctx.services.get(file.target)
+        if service is None:
+            return True
+        size, life_s = file.identity.size, LIFE_S[service.flavour] - EXPIRY_MARGIN_S
+        bandwidth, day_s = ctx.transfer.bandwidth, ctx.day_s(ctx.wall_s)
+        if begin_in_s(bandwidth, day_s, size, life_s) != 0:
+            await self._settle_again(file)  # the rate of the hour changed while it waited
+            return False
+        now = ctx.clock.now()
+        names = [s.name for s in ctx.services.values() if s.gate.admits(now.wall_s)]
+        others = [
+            Open(left=left, remaining_s=remaining_s(upload, now))
+            for upload, left in await ctx.keep(ctx.journal.open_sessions, names)
+        ]
+        rate_bps = self._goodput.rate_bps()
+        if may_open(size, life_s, others, rate_bps):
+            return True
+        self.postponed[file.id] = reason(
+            "queued.deadline",
+            rate=f"{rate_bps:.0f}",
+            left=sum(o.left for o in others),
+            size=size,
+            life=f"{life_s:.0f}",
+        )
+        return False
+
+    def _busy(self, service: Service) -> bool:
+        under_way = any(t.file.target == service.name for t in self._transfers.values())
+        return bool(service.asking) or under_way
+
+    async def _tend_gate(self, service: Service) -> None:
+        """Probe a shut target when its time has come; free what an open one held."""
+        ctx, gate = self._ctx, service.gate
+        if gate.state is GateState.SHUT and (gate.until_s or 0.0) <= ctx.wall_s:
+            service.gate = gate = gate.probing()
+        if gate.state is GateState.SHUT:
+            return
+        held = await ctx.keep(ctx.journal.held_by, service.name, sorted(TARGET_TROUBLE), 100)
+        if gate.state is GateState.PROBING:
+            others = [name for name in ctx.services if name != service.name]
+            queued = await ctx.keep(ctx.journal.queued, 1, others)
+            if queued or self._busy(service):
+                return  # that is the probe; what is held may be the very reason for the trouble
+            if not held and not await ctx.keep(ctx.journal.waits_for, service.name):
+                service.gate = Gate()
+            held = held[:1]
+        for file in held:
+            await ctx.apply(file, Due())
