@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from uploaderd.core.fitness import BATCH_MAX_BYTES, GIB, purpose_of, unfit
-from uploaderd.core.gate import PROBE_S, Gate, GateState
+from uploaderd.core.gate import OUTAGE_AFTER, OUTAGE_PROBE_S, PROBE_S, Gate, GateState
 from uploaderd.core.meter import Meter
 from uploaderd.core.model import Now, Upload, UploadState
 from uploaderd.core.naming import content_type, remote_name
@@ -86,6 +86,15 @@ def test_the_session_that_ends_first_sends_first() -> None:
     assert pick([]) is None
 
 
+def test_a_hopeless_session_keeps_one_part_in_flight_and_no_more() -> None:
+    """The measure may be wrong, so it is not given up; the other places go to the others."""
+    lost = Candidate(file="a", deadline_s=1.0, in_flight=0, hopeless=True)
+    late = Candidate(file="b", deadline_s=9.0, in_flight=3)
+    assert pick([lost, late]) == "a"
+    assert pick([replace(lost, in_flight=1), late]) == "b"
+    assert pick([replace(lost, in_flight=1)]) == "a"
+
+
 def test_a_shut_gate_admits_nobody_until_it_probes() -> None:
     """The key was refused: one probe after a while, then all or nothing."""
     gate = Gate().shut("auth", "The key is wrong.", 100.0)
@@ -112,6 +121,32 @@ def test_a_rate_limit_closes_the_gate_until_its_time() -> None:
     assert gate.succeeded(149.0) == gate
     assert gate.admits(150.0)
     assert gate.succeeded(150.0) == Gate()
+
+
+def test_many_failures_in_a_row_are_an_outage() -> None:
+    """One success in between begins the count anew; the probes grow rarer, up to a limit."""
+    gate = Gate()
+    for _ in range(OUTAGE_AFTER - 1):
+        gate = gate.failed("No route.", 0.0, 900.0)
+    assert gate.succeeded(0.0) == Gate()
+    assert gate.admits(0.0)
+    gate, waits = gate.failed("No route.", 0.0, 900.0), []
+    for _ in range(6):
+        assert (gate.state, gate.code) == (GateState.SHUT, "outage")
+        assert gate.failed("No route.", 0.0, 900.0) == gate  # what left before it was shut
+        waits.append(gate.until_s)
+        gate = gate.probing().failed("No route.", 0.0, 900.0)
+    assert waits == [5.0, 10.0, 20.0, 40.0, 60.0, 60.0]
+    assert gate.probing().failed("No route.", 0.0, 0.5).until_s == 0.5
+    assert waits[0] == OUTAGE_PROBE_S
+
+
+def test_an_outage_does_not_hide_a_wrong_key() -> None:
+    """What a person must mend stays what the target is shut for."""
+    gate = Gate().shut("auth", "No.", 0.0)
+    for _ in range(OUTAGE_AFTER):
+        gate = gate.failed("No route.", 1.0, 900.0)
+    assert gate.code == "auth"
 
 
 def test_a_rate_limit_does_not_open_a_shut_gate() -> None:

@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, ParamSpec, TypeVar, cast
 
 import pytest
 
+from uploaderd.client.replies import RemoteFile
 from uploaderd.clock import SystemClock
 from uploaderd.config import Retry, Transfer
+from uploaderd.core.events import Completed, Held
 from uploaderd.core.gate import Gate, GateState
 from uploaderd.core.model import (
     Arrival,
@@ -23,9 +25,11 @@ from uploaderd.core.model import (
 )
 from uploaderd.core.plan import ranges
 from uploaderd.core.reasons import reason
+from uploaderd.engine.assembling import _arrived
 from uploaderd.engine.context import Context, Service
 from uploaderd.engine.engine import Engine
 from uploaderd.engine.parts import PartsRun
+from uploaderd.errors import NotApplicableError
 from uploaderd.journal import Journal
 from uploaderd.source import Source
 
@@ -217,3 +221,72 @@ async def test_a_loop_outlives_a_fault_of_its_own(ctx: Context) -> None:
             await went_on.wait()
     finally:
         loop.cancel()
+
+
+async def test_a_completed_file_that_the_service_calls_an_error_is_held(ctx: Context) -> None:
+    """The reply to complete may say that the file is no good: a person is told why."""
+    identity = Identity(dev=1, inode=2, size=3, mtime_ns=4, ctime_ns=5)
+    file = put(ctx, b"x", FileState.QUEUED, "queued.slot", identity)
+    told = {"status": "error", "status_details": "The md5 does not agree."}
+    remote = RemoteFile(
+        id="file-1",
+        filename="x",
+        purpose="user_data",
+        bytes=3,
+        created_at=None,
+        document=told,
+    )
+    event = await _arrived(ctx, file, remote)
+    assert isinstance(event, Held)
+    assert event.reason.code == "held.uncertain"
+    assert "The md5 does not agree." in event.reason.text
+    fine = await _arrived(ctx, file, replace(remote, document={"status": "uploaded"}))
+    assert isinstance(fine, Completed)
+
+
+async def test_a_newcomer_is_looked_at_before_a_backlog(ctx: Context) -> None:
+    """Now and then the latest files come first, so that one among very many need not wait."""
+    for n in range(100):
+        identity = Identity(dev=1, inode=n, size=3, mtime_ns=4, ctime_ns=5)
+        due_s = ctx.wall_s - 100 + n
+        put(ctx, f"{n:03}".encode(), FileState.DEFERRED, "deferred.network", identity, due_s)
+    now_s = ctx.wall_s
+    assert [file.id for file in ctx.journal.due(now_s, 2)] == ["000", "001"]
+    assert [file.id for file in ctx.journal.due(now_s, 2, latest=True)] == ["099", "098"]
+
+
+async def test_a_pause_outlives_the_daemon(ctx: Context) -> None:
+    """What the operator said holds for the next daemon too, until the operator says otherwise."""
+    engine = Engine(ctx)
+    await engine.pause()
+    assert not ctx.go.is_set()
+    after = Engine(replace(ctx, go=asyncio.Event()))
+    await after.recover()
+    assert not after.ctx.go.is_set()
+    assert after.senders.stopped
+    await after.resume()
+    assert after.ctx.go.is_set()
+    third = Engine(replace(ctx, go=asyncio.Event()))
+    await third.recover()
+    assert third.ctx.go.is_set()
+
+
+async def test_resume_probes_a_shut_target_at_once(ctx: Context) -> None:
+    """Whoever mended the key need not wait for the next probe."""
+    service = ctx.services["openai"]
+    service.gate = Gate().shut("auth", "No.", ctx.wall_s)
+    await Engine(ctx).resume()
+    assert service.gate.state is GateState.PROBING
+
+
+async def test_only_what_has_not_arrived_can_be_cancelled(ctx: Context) -> None:
+    """A waiting file is cancelled; what ended already, or may have arrived, is not."""
+    engine = Engine(ctx)
+    identity = Identity(dev=1, inode=2, size=3, mtime_ns=4, ctime_ns=5)
+    put(ctx, b"x", FileState.QUEUED, "queued.slot", identity)
+    gone = await engine.cancel("x")
+    assert gone is not None
+    assert (gone.state, gone.reason.code) == (FileState.CANCELLED, "cancelled.operator")
+    with pytest.raises(NotApplicableError, match="is cancelled"):
+        await engine.cancel("x")
+    assert await engine.cancel("nobody") is None

@@ -69,9 +69,9 @@ async def _file(ctx: Context, place: Place, file: File, name: bytes) -> None:
     await ctx.disk(place.filing.write_receipt, name, receipt + b"\n", owner=file.id)
     how = place.settings.after_upload if done else "move"
     if how == "move":
-        moved = await ctx.disk(place.filing.move, file.path, name, file.identity)
+        moved = await ctx.disk(place.filing.move, file.path, name, file.identity, md5=file.md5)
         log.debug("file.moved", id=file.id, how=moved.value)
     elif how == "delete":
-        moved = await ctx.disk(place.filing.remove, file.path, file.identity)
+        moved = await ctx.disk(place.filing.remove, file.path, file.identity, md5=file.md5)
         log.debug("file.removed", id=file.id, how=moved.value)
     await ctx.apply(file, Filed(place=shown))

@@ -146,6 +146,7 @@ async def _search(ctx: Context, service: Service, file: File, upload: Upload) ->
         calls.note(ctx, service, error)
         await ctx.keep(ctx.journal.answered, request_id, calls.outcome(error))
         return _later(ctx, file, upload, error)
+    calls.taken(ctx, service)
     await ctx.keep(ctx.journal.answered, request_id, "ok")
     known = await ctx.keep(ctx.journal.known_remote, service.name, upload.filename)
     found = judge(

@@ -42,6 +42,7 @@ log = logs.get(__name__)
 HANDLERS = 16  # files looked at, filed or reconciled at the same time
 TICK_S = 5.0  # the longest sleep of a loop: what no event tells is noticed by then
 BENCH_S = 5.0  # how long a file rests whose handling met the unexpected
+LATEST_EVERY = 4  # so often the newcomers come first, lest a backlog hide them
 SWEPT = 200  # files that are looked at in one sweep
 SET_BACK_S = 1.0  # a step of the wall clock; less is its steering
 
@@ -57,6 +58,7 @@ class Engine:
         self.draining = False
         self._intakes = {name: Intake(ctx, place) for name, place in ctx.places.items()}
         self._handled: set[str] = set()
+        self._turns = 0
         self._benched: dict[str, float] = {}
         self._stranded: set[str] = set()
         self._janitor = Janitor(ctx)
@@ -206,7 +208,10 @@ class Engine:
         now_s = ctx.wall_s
         self._benched = {k: until for k, until in self._benched.items() if until > now_s}
         passed = self._handled | self._benched.keys()
-        for file in await ctx.keep(ctx.journal.due, now_s, HANDLERS + len(passed)):
+        self._turns += 1
+        latest = self._turns % LATEST_EVERY == 0
+        most = HANDLERS + len(passed)
+        for file in await ctx.keep(ctx.journal.due, now_s, most, latest=latest):
             if len(self._handled) >= HANDLERS:
                 return TICK_S  # a handler that ends wakes this loop
             if file.id not in passed:

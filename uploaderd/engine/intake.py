@@ -131,6 +131,13 @@ class Intake:
             return True
         return there.inode != identity.inode  # else it is a second link to the same file
 
+    def _has_left(self, path: bytes, identity: Identity) -> bool:
+        """Whether this content does not stand at the path any more."""
+        try:
+            return not self._place.tree.identify(path).same_bytes(identity)
+        except SpoolError:
+            return True
+
     def _judge_new(self, ended: File | None, path: bytes, seen: Seen, now: Now) -> File | None:
         """A path without a file at work: a new file, unless it is the one that just ended."""
         if seen.identity is None:
@@ -139,8 +146,11 @@ class Intake:
             kept = self._place.settings.after_upload == "keep"
             if ended.state is FileState.DONE and kept and seen.identity == ended.identity:
                 return None
+            same = seen.identity.same_bytes(ended.identity)
+            if same and ended.filing is Filing.FILED and self._has_left(path, ended.identity):
+                return None  # the sighting is older than the move
             unwanted = ended.reason.code == "cancelled.operator"
-            if unwanted and seen.identity.same_bytes(ended.identity):
+            if unwanted and same:
                 return None
         settings = self._place.settings
         return File(

@@ -61,10 +61,11 @@ class Questions(Store):
         )
         return [to_file(row) for row in rows]
 
-    def due(self, now_s: float, limit: int) -> list[File]:
-        """Files whose time has come, the longest overdue first."""
+    def due(self, now_s: float, limit: int, *, latest: bool = False) -> list[File]:
+        """Files whose time has come, the longest overdue first, or the latest."""
+        order = "due DESC, id DESC" if latest else "due, id"
         rows = self._all(
-            f"SELECT * FROM files WHERE due <= ? AND {WATCHED} ORDER BY due, id LIMIT ?",
+            f"SELECT * FROM files WHERE due <= ? AND {WATCHED} ORDER BY {order} LIMIT ?",
             (now_s, limit),
         )
         return [to_file(row) for row in rows]
