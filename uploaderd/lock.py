@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from uploaderd.errors import ConfigError
@@ -94,11 +95,31 @@ class StateLock(_Lock):
         try:
             fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
-            pid = os.pread(self._fd, 32, 0).decode("ascii", "replace").strip() or "unknown"
+            pid = _read_pid(self._fd)
             self._close()
             raise ConfigError(
                 f"another uploaderd (pid {pid}) works on the state directory {self._state_dir}",
                 hint="stop that one, or give this one a daemon.state_dir of its own",
             ) from error
-        os.ftruncate(self._fd, 0)
-        os.pwrite(self._fd, f"{os.getpid()}\n".encode(), 0)
+        _write_pid(self._fd)
+
+
+def _read_pid(fd: int) -> str:
+    try:
+        return os.pread(fd, 32, 0).decode("ascii", "replace").strip() or "unknown"
+    except OSError:
+        return "unknown"
+
+
+def _write_pid(fd: int) -> None:
+    """Say who holds the lock; on a disk that is full or broken it holds without that.
+
+    The old number is written over, not cut off first: a full disk might not give the room back.
+    """
+    pid = f"{os.getpid()}\n".encode()
+    try:
+        os.pwrite(fd, pid, 0)
+        os.ftruncate(fd, len(pid))
+    except OSError:
+        with suppress(OSError):
+            os.ftruncate(fd, 0)

@@ -12,6 +12,7 @@ from uploaderd.cli import voice
 from uploaderd.cli.common import client, config_option, example, json_option, socket_option
 from uploaderd.cli.waiting import by_name, find
 from uploaderd.config.units import human_bytes, human_duration, human_rate
+from uploaderd.control.client import text
 from uploaderd.core.model import FileState
 from uploaderd.errors import UploaderdError
 
@@ -45,7 +46,7 @@ def list_files(state: str | None, as_json: bool, config: Path | None, socket: Pa
             if head:
                 voice.out(_HEAD)
                 head = False
-            voice.out(_line(row))
+            voice.out(voice.shown(_line(row)))
 
 
 @click.command(epilog=example("uploaderd show /var/spool/uploaderd/batch/requests.jsonl"))
@@ -63,25 +64,18 @@ def show(file: str, as_json: bool, config: Path | None, socket: Path | None) -> 
         if as_json:
             document = asked.file_document(file_id)
             if document is not None:
-                voice.out(document.decode().strip())
+                voice.out(text(document))
                 return
         detail = asked.file(file_id)
     if detail is None:
         raise UploaderdError(f"no file has the id {file_id}", hint="see: uploaderd list")
     for line in _detail(detail):
-        voice.out(line)
+        voice.out(voice.shown(line))
 
 
 def _print_all(asked: Client, state: str | None) -> None:
     """Join the pages into one document; the rows are handed on unread."""
-    rows: list[msgspec.Raw] = []
-    after: str | None = None
-    while True:
-        page = msgspec.json.decode(asked.files(state=state, after=after), type=_RawPage)
-        rows += page.files
-        after = page.next
-        if after is None:
-            break
+    rows = [row for page in asked.pages(_RawPage, state=state) for row in page.files]
     voice.out(msgspec.json.encode({"files": rows, "next": None}).decode())
 
 

@@ -10,6 +10,7 @@ import click
 from uploaderd.cli import screen, voice
 from uploaderd.cli.common import client, config_option, example, json_option, socket_option
 from uploaderd.cli.waiting import patiently
+from uploaderd.control.client import text
 from uploaderd.errors import Exit, UsageError
 
 if TYPE_CHECKING:
@@ -51,11 +52,11 @@ def status(
             return Exit.DONE
         verdict = _until_empty(asked) if wait_empty else Exit.DONE
         if as_json:
-            voice.out(asked.get("/v1/status").decode().strip())
+            voice.out(text(asked.get("/v1/status")))
         elif not wait_empty:
             now = asked.status()
             for line in screen.screen(now, screen.waiting(asked, now)):
-                voice.out(line)
+                voice.out(voice.shown(line))
         return verdict
 
 

@@ -13,7 +13,7 @@ import aiohttp
 
 from uploaderd.client import sending
 from uploaderd.client.address import Paths, headers
-from uploaderd.client.exchange import CONNECT_S, Asked, Reply, exchange
+from uploaderd.client.exchange import CONNECT_S, Asked, CleanRequest, Reply, exchange
 from uploaderd.client.replies import Reader, RemoteFile, RemoteUpload
 from uploaderd.core.retry import Call
 from uploaderd.errors import ConfigError
@@ -63,6 +63,7 @@ def open_session(*, connections: int) -> aiohttp.ClientSession:
         timeout=aiohttp.ClientTimeout(
             total=None, connect=None, sock_connect=CONNECT_S, sock_read=None
         ),
+        request_class=CleanRequest,
         cookie_jar=aiohttp.DummyCookieJar(),
         trust_env=False,
     )
@@ -163,7 +164,9 @@ class Client:
         reply, reader = await self._ask(
             Call.CANCEL, "POST", self._paths.upload(upload_id, "cancel"), None, request_id
         )
-        reader.upload(Call.CANCEL, reply, expected=upload_id)
+        upload = reader.upload(Call.CANCEL, reply, expected=upload_id)
+        if upload.status == "pending":
+            raise reader.bad(Call.CANCEL, reply, "the upload is still pending")
 
     async def list_files(
         self, purpose: str, *, created_after: float | None, request_id: str

@@ -12,15 +12,21 @@ from typing import TYPE_CHECKING
 import aiohttp
 from yarl import URL
 
+from uploaderd.client.sending import listen
 from uploaderd.errors import TargetBlockedError, TransientError
 
 if TYPE_CHECKING:
     import ssl
     from collections.abc import Iterator, Mapping
 
+    from aiohttp.connector import Connection
+
     from uploaderd.client.sending import Outgoing
 
 CONNECT_S = 30.0  # for one address of the target; the stall timer bounds all of them together
+_CONNECTIONS = 4  # taken from the pool at most until one is clean
+_HEAD_BYTES = 1 << 20  # more than any head of a reply
+_LOOK_MAX_S = 1.0  # between two looks
 _LOOKS = 8  # how often a stall's time is divided to look whether bytes moved
 _TCP_INFO_BYTES = 136
 _TCP_INFO_MOVED = 120  # of struct tcp_info: tcpi_bytes_acked, then tcpi_bytes_received; linux/tcp.h
@@ -76,7 +82,7 @@ async def exchange(session: aiohttp.ClientSession, asked: Asked, *, stall_s: flo
         Exception: whatever the part's own iteration raised, as it was raised.
     """
     body = asked.body
-    pulse = _Pulse(body, stall_s)
+    pulse = _Pulse(body, stall_s, most_bytes=asked.limit + _HEAD_BYTES)
     try:
         try:
             async with asyncio.timeout(stall_s) as alarm:
@@ -95,20 +101,53 @@ async def exchange(session: aiohttp.ClientSession, asked: Asked, *, stall_s: flo
         raise
 
 
+class _UncleanError(aiohttp.ClientConnectionError):
+    """The connection is not fit for a request; it is dropped, and nothing was sent."""
+
+
+class CleanRequest(aiohttp.ClientRequest):
+    """A request that is sent only over a connection on which nothing has come yet.
+
+    What comes on an idle connection, such as a reply that something on the way sent twice, would
+    be taken for the answer to whatever is asked next: aiohttp keeps it, and looks only when it
+    puts a connection back, not when it takes one out. And a connection that the service has
+    closed meanwhile would leave open whether the request was acted upon.
+    """
+
+    async def send(self, conn: Connection) -> aiohttp.ClientResponse:
+        """Send it, unless the connection is not clean."""
+        await listen(conn.transport)
+        protocol = conn.protocol
+        if protocol is None or protocol.should_close or not protocol.is_connected():
+            raise _UncleanError("the service closed the connection or spoke before it was asked")
+        return await super().send(conn)
+
+
+async def _ask(session: aiohttp.ClientSession, asked: Asked) -> aiohttp.ClientResponse:
+    """Send the request on the first connection that is clean, and await a status."""
+    for left in reversed(range(_CONNECTIONS)):
+        try:
+            return await session.request(
+                asked.method,
+                URL(asked.url, encoded=True),
+                headers=asked.headers,
+                data=asked.body,
+                skip_auto_headers=("Content-Type",) if asked.body is None else (),
+                allow_redirects=False,
+                raise_for_status=False,
+                ssl=asked.tls,
+                timeout=aiohttp.ClientTimeout(
+                    total=None, connect=None, sock_connect=CONNECT_S, sock_read=None
+                ),
+            )
+        except _UncleanError:
+            if not left:
+                raise
+    raise AssertionError("the loop returns or raises")
+
+
 async def _attempt(session: aiohttp.ClientSession, asked: Asked, pulse: _Pulse) -> Reply:
-    response = await session.request(
-        asked.method,
-        URL(asked.url, encoded=True),
-        headers=asked.headers,
-        data=asked.body,
-        skip_auto_headers=("Content-Type",) if asked.body is None else (),
-        allow_redirects=False,
-        raise_for_status=False,
-        ssl=asked.tls,
-        timeout=aiohttp.ClientTimeout(
-            total=None, connect=None, sock_connect=CONNECT_S, sock_read=None
-        ),
-    )
+    response = await _ask(session, asked)
     try:
         pulse.answered = True
         unasked = asked.body is not None and not asked.body.whole
@@ -143,12 +182,20 @@ class _Pulse:
     """Watches whether bytes move, and puts off the alarm as long as they do.
 
     Bytes count as moved when the peer's kernel has acknowledged or sent them (TCP_INFO), so that
-    neither a large step nor a large socket buffer on a slow line looks like a stall.
+    neither a large step nor a large socket buffer on a slow line looks like a stall. What moves
+    for ever without becoming a reply, such as provisional replies without end, raises the alarm
+    as well.
+
+    Attributes:
+        flooded: more came than any reply has.
     """
 
-    def __init__(self, body: Outgoing | None, stall_s: float) -> None:
+    def __init__(self, body: Outgoing | None, stall_s: float, *, most_bytes: int) -> None:
         self._body = body
         self._stall_s = stall_s
+        self._most_bytes = most_bytes
+        self._received_before: int | None = None  # on this connection, when it was first looked at
+        self.flooded = False
         self._timer: asyncio.TimerHandle | None = None
         self._last: tuple[int, ...] = ()
         self.received = 0
@@ -167,15 +214,20 @@ class _Pulse:
 
     def _again(self, alarm: asyncio.Timeout) -> None:
         loop = asyncio.get_running_loop()
-        self._timer = loop.call_later(self._stall_s / _LOOKS, self._look, alarm)
+        wait_s = min(self._stall_s / _LOOKS, _LOOK_MAX_S)
+        self._timer = loop.call_later(wait_s, self._look, alarm)
 
     def _look(self, alarm: asyncio.Timeout) -> None:
         reading = self._reading()
         if alarm.expired():
             return
+        now_s = asyncio.get_running_loop().time()
+        if self.flooded:
+            alarm.reschedule(now_s)
+            return
         if reading != self._last:
             self._last = reading
-            alarm.reschedule(asyncio.get_running_loop().time() + self._stall_s)
+            alarm.reschedule(now_s + self._stall_s)
         self._again(alarm)
 
     def _reading(self) -> tuple[int, ...]:
@@ -186,12 +238,17 @@ class _Pulse:
         transport = body.transport
         if transport is None or transport.is_closing():
             return (self.received, self.answered, body.handed)
+        moved = _moved(transport)
+        for received in moved[1:]:
+            if self._received_before is None:
+                self._received_before = received
+            self.flooded = received - self._received_before > self._most_bytes
         return (
             self.received,
             self.answered,
             body.handed,
             transport.get_write_buffer_size(),
-            *_moved(transport),
+            *moved,
         )
 
 
@@ -209,7 +266,9 @@ def _foreign(
     exc: Exception, body: Outgoing | None, pulse: _Pulse, *, stalled: bool
 ) -> TransientError | TargetBlockedError:
     """Map what aiohttp raised into our own tree."""
-    unsent = isinstance(exc, (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError))
+    unsent = isinstance(
+        exc, (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError, _UncleanError)
+    )
     acted = not unsent and (body is None or body.whole)
     if isinstance(exc, aiohttp.ClientConnectorCertificateError):
         return TargetBlockedError(
@@ -217,6 +276,8 @@ def _foreign(
             code="certificate",
             hint="check base_url and, for a private authority, ca_file",
         )
+    if pulse.flooded:
+        return TransientError("what came back has no end", code="bad_reply", acted=acted)
     if isinstance(exc, aiohttp.ClientResponseError):
         return TransientError("what came back is not HTTP", code="bad_reply", acted=acted)
     return TransientError(_story(exc, body, pulse, stalled=stalled), code="network", acted=acted)
@@ -229,6 +290,8 @@ def _story(exc: Exception, body: Outgoing | None, pulse: _Pulse, *, stalled: boo
         return f"no connection within {CONNECT_S:.0f} s"
     if isinstance(exc, aiohttp.ClientConnectorError):
         return f"no connection: {exc.os_error.strerror or exc.os_error}"
+    if isinstance(exc, _UncleanError):
+        return str(exc)
     return f"the connection broke: {_progress(body, pulse)}"
 
 

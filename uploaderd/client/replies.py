@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -24,8 +23,13 @@ if TYPE_CHECKING:
 
 _MESSAGE_CHARS = 300
 _WORD_CHARS = 80
+_LATEST_S = 253_402_300_799.0  # the end of the year 9999; a later stamp is in another unit
+_LEVELS = 64  # of nesting; documents of the service have three
 _INT_DIGITS = 19  # of which any number fits into 64 bits
+_HALF = re.compile("[\ud800-\udfff]")
 _KEY_SHAPE = re.compile(r"\b(sk|sess)-[\w*.-]{6,}", re.ASCII)
+
+_NO_PART = ("upload", "file", "list", "error")  # a part's own word differs between services
 
 _WHAT = {
     Call.CREATE: "creating the upload",
@@ -170,8 +174,10 @@ class Reader:
         part_id = found.get("id")
         if not is_id(part_id):
             raise self.bad(Call.PART, reply, "the reply has no usable id")
-        if found.get("upload_id", upload_id) not in {upload_id, None}:
+        if found.get("upload_id") not in (upload_id, None):  # what is no text may have no hash
             raise self.bad(Call.PART, reply, "the reply is about another upload")
+        if part_id == upload_id or found.get("object") in _NO_PART:
+            raise self.bad(Call.PART, reply, "the reply is about something else than a part")
         return str(part_id)
 
     def file(self, call: Call, reply: Reply, found: object) -> RemoteFile:
@@ -213,16 +219,30 @@ class Reader:
         return self.clean(reply.headers.get("x-request-id"), _WORD_CHARS)
 
 
-def _parse(text: bytes) -> object:
-    """Read JSON whose values can be written again by any writer; None if it is none."""
+def _parse(body: bytes) -> object:
+    """Read JSON whose values can be written again by any writer; None if it is none.
+
+    What is no text becomes U+FFFD, so that it hides nothing else in the document; unlike a
+    question mark, that is in no id.
+    """
+    text = body.decode("utf-8-sig", "replace")
     try:
         found: object = json.loads(text, parse_constant=_no_constant, parse_int=_int)
-        if b"\\u" in text:  # half of a surrogate pair can be escaped, but never encoded
-            plain = json.dumps(found, ensure_ascii=False).encode("utf-8", "replace")
+        if "\\u" in text:  # half of a surrogate pair can be escaped, but never encoded
+            plain = _HALF.sub("\ufffd", json.dumps(found, ensure_ascii=False))
             found = json.loads(plain, parse_int=_int)
     except (ValueError, RecursionError):
         return None
-    return found
+    return None if _is_deep(found) else found
+
+
+def _is_deep(found: object) -> bool:
+    """Whether it is nested so deeply that a writer further down the stack may not manage it."""
+    level = [found]
+    for _ in range(_LEVELS):
+        inner = [each for each in level if isinstance(each, (dict, list))]
+        level = [x for each in inner for x in (each.values() if isinstance(each, dict) else each)]
+    return bool(level)
 
 
 def _int(digits: str) -> int | float:
@@ -251,4 +271,4 @@ def _time(value: object) -> float | None:
         found = float(value)
     except OverflowError:
         return None
-    return found if math.isfinite(found) and found > 0 else None
+    return found if 0 < found < _LATEST_S else None

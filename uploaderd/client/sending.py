@@ -54,7 +54,6 @@ class Outgoing(Payload):
         self._tail = tail
         self._size = len(head) + (0 if body is None else body.length) + len(tail)
         self._running: asyncio.Future[None] | None = None
-        self._poller: select.poll | None = None
         self.handed = 0
         self.whole = False
         self.error: Exception | None = None
@@ -126,32 +125,12 @@ class Outgoing(Payload):
 
     async def _step(self, writer: AbstractStreamWriter, step: bytes, *, last: bool = False) -> None:
         """Send some bytes and wait until the transport has taken most of them."""
-        await self._listen()
+        await listen(self.transport)
         if self.transport is None or self.transport.is_closing():
             raise ClientConnectionResetError("the connection was closed before all was sent")
         self.handed += len(step)
         self.whole = last
         await writer.write(step)
-
-    async def _listen(self) -> None:
-        """Let the loop read what has already arrived.
-
-        A service that refuses a request early answers, closes, and resets the connection if more
-        comes. A send that fails makes asyncio drop the connection with the answer unread, so the
-        answer must be read before the next send: the status would be lost otherwise.
-        """
-        for _ in range(_TURNS):
-            if self.transport is None or self.transport.is_closing():
-                return
-            if self._poller is None:
-                sock = self.transport.get_extra_info("socket")
-                if sock is None:
-                    return
-                self._poller = select.poll()
-                self._poller.register(sock.fileno(), select.POLLIN)
-            if not self._poller.poll(0):
-                return
-            await asyncio.sleep(0)
 
     def abort(self) -> None:
         """Drop the connection at once, with whatever is still buffered for it."""
@@ -162,6 +141,27 @@ class Outgoing(Payload):
         """Wait until the body is no longer touched; at once if it never was."""
         if self._running is not None:
             await asyncio.shield(self._running)
+
+
+async def listen(transport: asyncio.WriteTransport | None) -> None:
+    """Let the loop read what has already arrived, before anything is sent.
+
+    A service that refuses a request early answers, closes, and resets the connection if more
+    comes. A send that fails makes asyncio drop the connection with the answer unread, so the
+    answer must be read before the next send: the status would be lost otherwise.
+    """
+    sock = None if transport is None else transport.get_extra_info("socket")
+    if transport is None or sock is None:
+        return
+    poller = select.poll()
+    for turn in range(_TURNS):
+        if transport.is_closing():
+            return
+        if not turn:
+            poller.register(sock.fileno(), select.POLLIN)
+        if not poller.poll(0):
+            return
+        await asyncio.sleep(0)
 
 
 def part(body: Body, boundary: str) -> Outgoing:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+from itertools import pairwise
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
@@ -53,15 +54,17 @@ def _is_loopback(host: str) -> bool:
 
 def overlaps(config: Config, place: Place) -> None:
     """Refuse a file that two watches would take, and one of ours that a watch would upload."""
-    for index, watch in enumerate(config.watches):
-        for other_index, other in enumerate(config.watches[:index]):
-            if watch.path.is_relative_to(other.path) or other.path.is_relative_to(watch.path):
-                raise (place / "watch" / index / "path").refuse(
-                    keys.described(str(watch.path)),
-                    f"a folder neither in nor around watch[{other_index}]'s, "
-                    + keys.shown(str(other.path)),
-                    "two watches would take the same file; purpose_by_folder may be what you want",
-                )
+    paths = [watch.path for watch in config.watches]
+    # Sorted, what is in a folder stands right behind it.
+    for pair in pairwise(sorted(range(len(paths)), key=lambda index: paths[index].parts)):
+        if paths[pair[1]].is_relative_to(paths[pair[0]]):
+            earlier, later = sorted(pair)
+            raise (place / "watch" / later / "path").refuse(
+                keys.described(str(paths[later])),
+                f"a folder neither in nor around watch[{earlier}]'s, "
+                + keys.shown(str(paths[earlier])),
+                "two watches would take the same file; purpose_by_folder may be what you want",
+            )
     ours = _own_paths(config)
     for index, watch in enumerate(config.watches):
         for name, path in ours.items():

@@ -17,6 +17,7 @@ from typing import Any, TypeVar, get_type_hints
 from uploaderd.errors import ConfigError
 
 _SHOWN = 80
+_LISTED = 12
 
 T = TypeVar("T")
 Fallback = Callable[[], tuple[object, str]]
@@ -65,7 +66,7 @@ class Place:
         """The place of a key or of an array's element in here."""
         if isinstance(name, int):
             return Place(self.file, f"{self.path}[{name}]")
-        plain = re.fullmatch(r"[A-Za-z0-9_-]+", name) and masked(name) == name
+        plain = re.fullmatch(r"[A-Za-z0-9_-]{1,80}", name) and masked(name) == name
         bare = name if plain else shown(name)
         return Place(self.file, f"{self.path}.{bare}" if self.path else bare)
 
@@ -150,9 +151,19 @@ def masked(text: str) -> str:
 
 def shown(text: str) -> str:
     """A string from the file, quoted, escaped, shortened and masked, for a message."""
-    text = masked(text)
-    text = text if len(text) <= _SHOWN else text[:_SHOWN] + "…"
+    text = shortened(masked(text), _SHOWN)
     return json.dumps(text, ensure_ascii=not text.isprintable())
+
+
+def listed(names: list[str]) -> str:
+    """Names from the file, for a message; of many the first."""
+    more = f" and {len(names) - _LISTED} more" if len(names) > _LISTED else ""
+    return ", ".join(map(shown, names[:_LISTED])) + more
+
+
+def shortened(text: str, most: int) -> str:
+    """``text``, or its beginning where it is longer than ``most``."""
+    return text if len(text) <= most else text[:most] + "…"
 
 
 def described(value: object) -> str:

@@ -160,7 +160,7 @@ HEADER = _matching("empty, or visible ASCII characters", r"[!-~]{0,256}")
 API_VERSION = _matching('empty, or a version such as "2025-04-01-preview"', r"[A-Za-z0-9.-]{0,64}")
 MIME_TYPE = _matching(
     'empty, or a type such as "application/pdf"',
-    r"([\w.+-]+/[\w.+-]+( ?; ?[\w.+-]+=[\w.+-]+)*)?",
+    r"(?a:([\w.+-]+/[\w.+-]+( ?; ?[\w.+-]+=[\w.+-]+)*)?)",
 )
 DURATION = _parsed(
     'a duration from "1ms" to "30d", such as "500ms", "2s", "15m" or "1h30m"',

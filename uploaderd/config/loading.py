@@ -38,6 +38,7 @@ _VARIABLES = {
     "organization": "OPENAI_ORG_ID",
     "project": "OPENAI_PROJECT_ID",
 }
+_WHY_CHARS = 200
 _WRITTEN = {"daemon": "[daemon]", "targets": "[targets.NAME]", "watch": "[[watch]]"}
 _BELONGS = {
     key: _WRITTEN.get(name, f"[{name}]")
@@ -81,9 +82,8 @@ def _build(text: str, source: str, env: Mapping[str, str], file: Path | None) ->
     try:
         document = tomllib.loads(text)
     except (ValueError, RecursionError) as exc:
-        why = keys.masked(str(exc)) if isinstance(exc, ValueError) else "nested too deeply"
         raise ConfigError(
-            f"{source}: this is not TOML: {why}", hint="strings need quotes, tables brackets"
+            f"{source}: this is not TOML: {_why(exc)}", hint="strings need quotes, tables brackets"
         ) from exc
     for name in document:
         if name not in SECTIONS:
@@ -99,6 +99,15 @@ def _build(text: str, source: str, env: Mapping[str, str], file: Path | None) ->
     )
     checks.overlaps(config, place)
     return config
+
+
+def _why(exc: Exception) -> str:
+    """The parser's own words where they are fit for a person; they may quote a whole key."""
+    if isinstance(exc, RecursionError):
+        return "nested too deeply"
+    if not isinstance(exc, tomllib.TOMLDecodeError):
+        return "a number or a date is none"
+    return keys.shortened(keys.masked(str(exc)), _WHY_CHARS)
 
 
 def redacted(config: Config) -> dict[str, object]:
@@ -196,7 +205,7 @@ def _watches(
 def _watch(value: object, place: Place, targets: tuple[Target, ...]) -> Watch:
     table = place.table(value)
     names = [target.name for target in targets]
-    allowed = ", ".join(map(keys.shown, names))
+    allowed = keys.listed(names)
     if "path" not in table:
         raise (place / "path").refuse("nothing", kinds.PATH.allowed, "every watch needs a path")
     if "target" not in table and len(names) > 1:

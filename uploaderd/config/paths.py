@@ -21,6 +21,7 @@ APP = "uploaderd"
 CONFIG_NAME = "config.toml"
 SOCKET_NAME = "status.sock"
 SYSTEM_CONFIG = Path("/etc") / APP / CONFIG_NAME
+_MAX_BYTES = 2**22  # far above any configuration; a device file has no end
 SUN_PATH_BYTES = 107  # Linux's sun_path, less the final NUL
 
 
@@ -85,12 +86,20 @@ def find_config(path: Path | None, env: Mapping[str, str]) -> tuple[Path, bytes]
 
 def _read(path: Path, named_by: str) -> tuple[Path, bytes]:
     """A file's absolute path and its bytes; raises ``ConfigError``."""
+    said = f" (named by {named_by})" if named_by else ""
     try:
-        return path.absolute(), path.read_bytes()
+        file = path.absolute()
+        with file.open("rb") as stream:
+            content = stream.read(_MAX_BYTES + 1)
     except (OSError, ValueError) as exc:
         why = (exc.strerror if isinstance(exc, OSError) else None) or str(exc)
-        said = f" (named by {named_by})" if named_by else ""
         raise ConfigError(
             f"{path}{said}: the configuration cannot be read: {why}",
             hint="check the path and its permissions; config.example.toml is one to start from",
         ) from exc
+    if len(content) > _MAX_BYTES:
+        raise ConfigError(
+            f"{path}{said}: this is too long for a configuration",
+            hint=f"it holds more than {_MAX_BYTES} bytes; is it the right file?",
+        )
+    return file, content

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import http.client
 import socket
-from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Final, Protocol, Self, TypeVar
 from urllib.parse import quote, quote_from_bytes
 
 import msgspec
@@ -16,16 +16,21 @@ import msgspec
 from uploaderd.errors import NoDaemonError, UploaderdError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
     from types import TracebackType
 
 TIMEOUT_S: Final = 10.0
 PAGE: Final = 500
+_MOST_BYTES: Final = 2**25
+_MESSAGE_CHARS: Final = 1000
 _OK: Final = 200
 _NOT_FOUND: Final = 404
 
 T = TypeVar("T")
+# Figures that can be shown, whoever answers on the socket.
+Count = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
+Rate = Annotated[float, msgspec.Meta(ge=0, le=2.0**63)]
 
 
 class Why(msgspec.Struct, frozen=True, kw_only=True):
@@ -39,9 +44,9 @@ class Why(msgspec.Struct, frozen=True, kw_only=True):
 class PartCounts(msgspec.Struct, frozen=True, kw_only=True):
     """How many parts a file has and where they stand."""
 
-    total: int = 0
-    stored: int = 0
-    in_flight: int = 0
+    total: Count = 0
+    stored: Count = 0
+    in_flight: Count = 0
 
 
 class Row(msgspec.Struct, frozen=True, kw_only=True):
@@ -52,19 +57,19 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
     watch: str
     target: str
     purpose: str
-    bytes: int
+    bytes: Count
     state: str
     reason: Why
     parts: PartCounts
-    bytes_stored: int
-    bytes_resent: int
-    rate_bps: float
-    eta_s: float | None
+    bytes_stored: Count
+    bytes_resent: Count
+    rate_bps: Rate
+    eta_s: Rate | None
     upload_id: str | None
     expires_at: str | None
     file_id: str | None
     md5: str | None
-    attempts: int
+    attempts: Count
     created_at: str
     updated_at: str
     filed: bool = True
@@ -81,12 +86,12 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
 class PartRow(msgspec.Struct, frozen=True, kw_only=True):
     """One line of ``parts_list``."""
 
-    number: int
-    offset: int
-    bytes: int
+    number: Count
+    offset: Count
+    bytes: Count
     state: str
     part_id: str | None = None
-    sends: int = 0
+    sends: Count = 0
 
 
 class HistoryRow(msgspec.Struct, frozen=True, kw_only=True):
@@ -109,9 +114,9 @@ class Detail(Row, frozen=True, kw_only=True):
 class Bytes(msgspec.Struct, frozen=True, kw_only=True):
     """The sums of all files' bytes."""
 
-    queued: int
-    stored: int
-    resent: int
+    queued: Count
+    stored: Count
+    resent: Count
 
 
 class WatchRow(msgspec.Struct, frozen=True, kw_only=True):
@@ -134,13 +139,13 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     """``GET /v1/status`` of the contract."""
 
     version: str
-    pid: int
+    pid: Count
     started_at: str
     state: str
     drained: bool
-    counts: dict[str, int]
+    counts: dict[str, Count]
     bytes: Bytes
-    rate_bps: float
+    rate_bps: Rate
     watches: list[WatchRow]
     targets: list[TargetRow]
     active: list[Row]
@@ -152,6 +157,23 @@ class Page(msgspec.Struct, frozen=True, kw_only=True):
 
     files: list[Row]
     next: str | None = None
+
+
+class AnyPage(Protocol):
+    """A page read in whatever depth."""
+
+    @property
+    def files(self) -> Sequence[object]:
+        """Its rows."""
+        ...
+
+    @property
+    def next(self) -> str | None:
+        """Where the next one begins."""
+        ...
+
+
+P = TypeVar("P", bound=AnyPage)
 
 
 class AnswerError(UploaderdError):
@@ -194,7 +216,7 @@ class Client:
 
     def status(self) -> Status:
         """Ask what is going on."""
-        return _read(self.get("/v1/status"), Status)
+        return read(self.get("/v1/status"), Status)
 
     def files(
         self,
@@ -215,18 +237,29 @@ class Client:
         self, *, state: str | None = None, path: bytes | None = None, limit: int = PAGE
     ) -> Iterator[Row]:
         """Go through all files, page by page."""
-        after: str | None = None
-        while True:
-            page = _read(self.files(state=state, path=path, limit=limit, after=after), Page)
+        for page in self.pages(Page, state=state, path=path, limit=limit):
             yield from page.files
+
+    def pages(
+        self, kind: type[P], *, state: str | None, path: bytes | None = None, limit: int = PAGE
+    ) -> Iterator[P]:
+        """Go through all pages, each read as ``kind``; AnswerError where they go in a circle."""
+        after: str | None = None
+        seen: set[str] = set()
+        while True:
+            page = read(self.files(state=state, path=path, limit=limit, after=after), kind)
+            yield page
             after = page.next
             if after is None:
                 return
+            if after in seen or not page.files:
+                raise AnswerError("the daemon's list of files does not come to an end", status=_OK)
+            seen.add(after)
 
     def file(self, file_id: str) -> Detail | None:
         """Ask for one file by its id."""
         document = self.file_document(file_id)
-        return None if document is None else _read(document, Detail)
+        return None if document is None else read(document, Detail)
 
     def file_document(self, file_id: str) -> bytes | None:
         """Ask for one file by its id, as the daemon wrote it."""
@@ -264,13 +297,24 @@ class Client:
             self._connection = _UnixConnection(self.socket)
         self._connection.request("GET", path)
         answer = self._connection.getresponse()
-        return answer.status, answer.read()
+        body = answer.read(_MOST_BYTES + 1)
+        if len(body) > _MOST_BYTES:
+            self.close()
+            raise AnswerError(
+                f"the daemon's answer is longer than {_MOST_BYTES} bytes", status=answer.status
+            )
+        if answer.length:  # http.client says nothing where a part of it is read
+            raise http.client.IncompleteRead(body, answer.length)
+        return answer.status, body
 
     def _nobody(self, error: Exception) -> NoDaemonError:
         hint = "start it with: uploaderd run; or name its socket with --socket"
         if isinstance(error, PermissionError):
             hint = "your user may not open it: join its group, or see daemon.socket_mode"
-        why = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+        if isinstance(error, OSError):
+            why = error.strerror or str(error)
+        else:  # its words quote what came
+            why = "what answers breaks off or does not speak HTTP"
         return NoDaemonError(f"no daemon answers on {self.socket}: {why or 'no answer'}", hint=hint)
 
 
@@ -290,21 +334,39 @@ class _UnixConnection(http.client.HTTPConnection):
         self.sock = sock
 
 
-def _read(document: bytes, kind: type[T]) -> T:
+def read(document: bytes, kind: type[T]) -> T:
+    """Read a document of the daemon's; AnswerError where it is none of that kind."""
     try:
         return msgspec.json.decode(document, type=kind)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:  # msgspec's own are among the first
+        why = "it is nested too deeply" if isinstance(error, RecursionError) else str(error)
         raise AnswerError(
-            f"the daemon's answer is not understood: {error}",
+            f"the daemon's answer is not understood: {why[:_MESSAGE_CHARS]}",
             status=_OK,
             hint="is it another version? compare: uploaderd --version",
         ) from error
 
 
+def text(document: bytes) -> str:
+    """A document as it came, to be handed on; AnswerError where it is no JSON."""
+    read(document, Any)
+    return document.decode().strip()
+
+
+class _Refusal(msgspec.Struct, frozen=True, kw_only=True):
+    message: str
+    hint: str = ""
+
+
+class _Refused(msgspec.Struct, frozen=True, kw_only=True):
+    error: _Refusal
+
+
 def _refusal(status: int, body: bytes) -> AnswerError:
-    found: Any = {}
     try:
-        found = msgspec.json.decode(body)["error"]
-        return AnswerError(found["message"], status=status, hint=found["hint"])
-    except (msgspec.DecodeError, KeyError, TypeError):
+        said = read(body, _Refused).error
+    except AnswerError:
         return AnswerError(f"the socket answered with HTTP status {status}", status=status)
+    return AnswerError(
+        said.message[:_MESSAGE_CHARS], status=status, hint=said.hint[:_MESSAGE_CHARS]
+    )

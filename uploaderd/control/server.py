@@ -38,6 +38,7 @@ _SHUTDOWN_S: Final = 1.0
 _ROUNDS: Final = 3
 _BAD_REQUEST: Final = 400
 _SERVER_ERROR: Final = 500
+_MESSAGE_CHARS: Final = 500
 _QUERY: Final = frozenset({"state", "limit", "after", "path"})
 _CODES: Final = {
     400: "bad_request",
@@ -229,7 +230,7 @@ class _Connection(web.RequestHandler):
         message: str | None = None,  # noqa: ARG002 - the parser's words quote the client's bytes
     ) -> web.StreamResponse:
         """Answer what the parser refuses in the same shape as every other error."""
-        if status >= _SERVER_ERROR:
+        if status >= _SERVER_ERROR and not isinstance(exc, ConnectionError):
             log.error("status_request_failed", exc=exc)
         else:
             log.debug("status_request_refused", exc=exc)
@@ -239,6 +240,14 @@ class _Connection(web.RequestHandler):
         answer = _error(status, said)
         answer.force_close()
         return answer
+
+    async def finish_response(
+        self, request: web.BaseRequest, resp: web.StreamResponse, start_time: float | None
+    ) -> tuple[web.StreamResponse, bool]:
+        """Answer in the same shape what is refused before the application is asked."""
+        if isinstance(resp, web.HTTPException):  # such as an Expect that nobody can meet
+            resp = _error(resp.status, _refusal(request, resp))
+        return await super().finish_response(request, resp, start_time)
 
 
 # --- the answers ------------------------------------------------------------------------------
@@ -322,7 +331,7 @@ async def _guard(
             connection.answered()
 
 
-def _refusal(request: web.Request, refused: web.HTTPException) -> str:
+def _refusal(request: web.BaseRequest, refused: web.HTTPException) -> str:
     if isinstance(refused, web.HTTPNotFound):
         return f"there is nothing at {request.path}"
     if isinstance(refused, web.HTTPMethodNotAllowed):
@@ -355,7 +364,8 @@ def _text(query: dict[str, bytes], name: str) -> str | None:
 def _limit(text: str | None) -> int:
     if text is None:
         return LIMIT_DEFAULT
-    if not (text.isascii() and text.isdigit() and 1 <= int(text[:9]) <= LIMIT_MAX):
+    digits = text.isascii() and text.isdigit() and len(text) <= len(str(LIMIT_MAX))
+    if not digits or not 1 <= int(text) <= LIMIT_MAX:
         raise UsageError(f"{text!r} is not a limit", hint=f"a whole number, 1 to {LIMIT_MAX}")
     return int(text)
 
@@ -370,5 +380,9 @@ def _json(document: dict[str, object], *, status: int = 200) -> web.Response:
 
 
 def _error(status: int, message: str, *, hint: str = "") -> web.Response:
+    """Make the error document; a message that quotes the client is cut, and is text in any case."""
     code = _CODES.get(status, "refused")
+    if len(message) > _MESSAGE_CHARS:
+        message = message[:_MESSAGE_CHARS] + "…"
+    message = message.encode("utf-8", "backslashreplace").decode()
     return _json({"error": {"code": code, "message": message, "hint": hint}}, status=status)

@@ -63,13 +63,13 @@ def expired(upload: Upload, now: Now) -> bool:
 def pick(candidates: Iterable[Candidate]) -> str | None:
     """The file whose session ends first.
 
-    A hopeless one keeps a single part in flight, since the measure may be wrong, and leaves the
-    other places to those that can still be in time. Among equals it is the one with the fewest
-    parts in flight, then the lowest id, so that the choice never hangs on the order of a set.
+    Those that can still be in time come before the hopeless ones. Among equals it is the one with
+    the fewest parts in flight, then the lowest id, so that the choice never hangs on the order of
+    a set.
     """
 
     def rank(c: Candidate) -> tuple[bool, float, int, str]:
-        return (c.hopeless and c.in_flight > 0, c.deadline_s, c.in_flight, c.file)
+        return (c.hopeless, c.deadline_s, c.in_flight, c.file)
 
     best = min(candidates, key=rank, default=None)
     return None if best is None else best.file

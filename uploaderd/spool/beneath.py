@@ -6,6 +6,7 @@ swapped for a symlink between a check and its use can matter (openat(2), "Ration
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 from typing import TYPE_CHECKING
@@ -14,13 +15,15 @@ from uploaderd.core.model import Identity
 from uploaderd.errors import GoneError, SpoolError, UnreadableError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
 # Readable, not O_PATH: only a real open triggers an automount, and fsync(2) needs one.
 FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | os.O_NONBLOCK
 FOLDER_BENEATH = FOLDER | os.O_NOFOLLOW
 # O_NONBLOCK: a FIFO or a lease must not make the open wait (fifo(7), fcntl(2) "Leases").
 FILE_BENEATH = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
+# Takes hold of a name without opening what it means, so that even a device notices nothing.
+NOT_OPENED = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
 
 GONE = frozenset(
     {errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ESTALE, errno.ENAMETOOLONG, errno.ENODEV}
@@ -96,3 +99,14 @@ def translated(error: OSError, path: bytes) -> SpoolError:
             f"{name} lies on a read-only file system.", hint="Mount the watched folder writable."
         )
     return UnreadableError(f"{name} cannot be read: {why}.", hint="See the kernel's log (dmesg).")
+
+
+@contextlib.contextmanager
+def mapped(path: bytes) -> Iterator[None]:
+    """Map what the file system says about ``path``, but that a name is taken."""
+    try:
+        yield
+    except FileExistsError:
+        raise
+    except OSError as error:
+        raise translated(error, path) from error

@@ -9,16 +9,21 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import hashlib
 import os
 import stat
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
+from uploaderd.core.settle import Writers
 from uploaderd.errors import SpoolError
 from uploaderd.spool import beneath, naming
 from uploaderd.spool.renaming import rename_new, status, sync_folder
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from uploaderd.core.model import Identity
 
 _STEP = 1 << 20
@@ -34,25 +39,81 @@ class Moved(StrEnum):
     SOURCE_CHANGED = "source_changed"
 
 
-def take(fd: int, name: bytes, identity: Identity) -> Moved:
-    """Rename the file aside if it is that content; ``MOVED`` says that it now waits there."""
-    aside = naming.aside(name, identity.inode)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sure:
+    """What makes sure that a file is the one that ended.
+
+    Attributes:
+        ask: the status of an open file and its writers, both of one moment.
+        md5: of the content that ended; None if that was never read.
+    """
+
+    ask: Callable[[int], tuple[os.stat_result, Writers]]
+    md5: str | None
+
+
+def aside_of(fd: int, name: bytes, identity: Identity) -> bytes:
+    """Return the hidden name that a file waits under in the folder ``fd``."""
+    return naming.aside(name, identity.inode, limit=name_limit(fd))
+
+
+def take(fd: int, name: bytes, identity: Identity, sure: Sure) -> Moved:
+    """Rename the file aside if it is that content; ``MOVED`` says that it now waits there.
+
+    Size and mtime tell one content from another, but mtime can be put back. So where the ctime is
+    another one too, which a mere change of permissions also brings, the md5 decides.
+
+    Raises:
+        SpoolError: someone has it open for writing; it has its name again.
+    """
+    aside = aside_of(fd, name, identity)
     waiting = status(aside, fd)
+    untouched = False
     if waiting is None:
         found = status(name, fd)
         if found is None:
             return Moved.SOURCE_GONE
         if not _is(found, identity):
             return Moved.SOURCE_CHANGED
+        untouched = found.st_ctime_ns == identity.ctime_ns
         try:
             rename_new(name, aside, from_fd=fd, to_fd=fd)
         except FileNotFoundError:
             return Moved.SOURCE_GONE
         waiting = status(aside, fd)
-    if waiting is not None and _is(waiting, identity):
-        return Moved.MOVED
-    put_back(fd, aside, name)
-    return Moved.SOURCE_CHANGED
+    kept = False
+    try:
+        kept = waiting is not None and _is(waiting, identity)
+        if kept and waiting is not None and stat.S_ISREG(waiting.st_mode):
+            kept = _still(fd, aside, name, identity, sure, read=not untouched)
+    finally:
+        if not kept:
+            put_back(fd, aside, name)
+    return Moved.MOVED if kept else Moved.SOURCE_CHANGED
+
+
+def _still(
+    fd: int, aside: bytes, name: bytes, identity: Identity, sure: Sure, *, read: bool
+) -> bool:
+    """True if what waits is that content; nobody new can open it by its name any more."""
+    try:
+        source = os.open(aside, beneath.FILE_BENEATH, dir_fd=fd)
+    except PermissionError:
+        if read and sure.md5 is not None:
+            raise
+        return True
+    with os.fdopen(source, "rb") as file:
+        now, writers = sure.ask(source)
+        if writers is Writers.OPEN:
+            raise SpoolError(
+                f"{beneath.shown(name)} is open for writing.", hint="It is filed once it is closed."
+            )
+        if not _is(now, identity):
+            return False
+        if sure.md5 is None or not read:
+            return True
+        digest = hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False))
+    return digest.hexdigest() == sure.md5
 
 
 def put_back(fd: int, aside: bytes, name: bytes) -> None:
@@ -68,7 +129,9 @@ def put_back(fd: int, aside: bytes, name: bytes) -> None:
         return
 
 
-def finished(fd: int, name: bytes, identity: Identity, to_fd: int, new_name: bytes) -> bool:
+def finished(
+    fd: int, name: bytes, identity: Identity, sure: Sure, to_fd: int, new_name: bytes
+) -> bool:
     """True if an earlier call brought the file to its place; what it left behind is cleared.
 
     False says that something else stands there, and that the file has its own name again.
@@ -76,7 +139,9 @@ def finished(fd: int, name: bytes, identity: Identity, to_fd: int, new_name: byt
     there = status(new_name, to_fd)
     if there is None or _is(there, identity):
         return there is not None
-    aside = naming.aside(name, identity.inode)
+    aside = aside_of(fd, name, identity)
+    if status(aside, fd) is None and looks_moved(there, identity):
+        take(fd, name, identity, sure)  # it may have been given back since
     if status(aside, fd) is not None:
         # A copy to another file system was cut short before its source went. Only the bytes
         # themselves may decide over deleting that.

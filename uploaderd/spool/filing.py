@@ -20,6 +20,8 @@ from uploaderd.errors import GoneError, NameTakenError, SpoolError
 from uploaderd.spool import beneath, naming
 from uploaderd.spool.carrying import (
     Moved,
+    Sure,
+    aside_of,
     carry,
     finished,
     looks_moved,
@@ -89,7 +91,7 @@ class Filing:
             NameTakenError: another owner's receipt, or something else, has that name.
             SpoolError: a folder on the way is a symlink, or there is no room.
         """
-        with self._folder_of(destination, make=True) as (fd, name), _mapped(destination):
+        with self._folder_of(destination, make=True) as (fd, name), beneath.mapped(destination):
             receipt, draft = name + naming.RECEIPT, naming.receipt_draft(owner)
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(draft, dir_fd=fd)
@@ -110,7 +112,10 @@ class Filing:
     def withdraw_receipt(self, destination: bytes, *, owner: str) -> None:
         """Take back our receipt of ``destination``, so that another name can be chosen."""
         try:
-            with self._folder_of(destination, make=False) as (fd, name), _mapped(destination):
+            with (
+                self._folder_of(destination, make=False) as (fd, name),
+                beneath.mapped(destination),
+            ):
                 receipt = name + naming.RECEIPT
                 if exists(receipt, fd) and _owner_of(receipt, fd) == owner:
                     os.unlink(receipt, dir_fd=fd)
@@ -120,8 +125,12 @@ class Filing:
         except GoneError:
             return
 
-    def move(self, path: bytes, destination: bytes, identity: Identity) -> Moved:
+    def move(
+        self, path: bytes, destination: bytes, identity: Identity, *, md5: str | None = None
+    ) -> Moved:
         """Move a file, of any kind, to ``destination``, durably; never over anything.
+
+        ``md5`` is the content's that ended, if that is known; see ``carrying.take``.
 
         Returns:
             ``MOVED``; ``ALREADY`` if an earlier call did; ``SOURCE_GONE`` and ``SOURCE_CHANGED``
@@ -129,16 +138,19 @@ class Filing:
 
         Raises:
             NameTakenError: something else stands at the destination; the file is where it was.
-            SpoolError: a folder on the way is a symlink, or there is no room for a copy.
+            SpoolError: a folder on the way is a symlink, there is no room for a copy, or someone
+                has the file open for writing.
         """
-        with self._folder_of(destination, make=True) as (to_fd, new_name):
-            with _mapped(destination):
+        sure = Sure(ask=self._tree.ask, md5=md5)
+        held = self._tree.claims.hold(path)
+        with held, self._folder_of(destination, make=True) as (to_fd, new_name):
+            with beneath.mapped(destination):
                 there = status(new_name, to_fd)
             try:
-                with self._tree.parent(path) as (fd, name), _mapped(path):
+                with self._tree.parent(path) as (fd, name), beneath.mapped(path):
                     if there is None:
-                        return _move_new(fd, name, identity, to_fd, new_name)
-                    if finished(fd, name, identity, to_fd, new_name):
+                        return _move_new(fd, name, identity, sure, to_fd, new_name)
+                    if finished(fd, name, identity, sure, to_fd, new_name):
                         _sync_both(fd, to_fd)
                         return Moved.ALREADY
             except FileExistsError as error:
@@ -148,13 +160,15 @@ class Filing:
                 return Moved.ALREADY if known else Moved.SOURCE_GONE
         raise _taken(destination)
 
-    def remove(self, path: bytes, identity: Identity) -> Moved:
-        """Delete a file durably (``after_upload = "delete"``); returns as ``move`` does."""
+    def remove(self, path: bytes, identity: Identity, *, md5: str | None = None) -> Moved:
+        """Delete a file durably (``after_upload = "delete"``); as ``move`` does."""
+        sure = Sure(ask=self._tree.ask, md5=md5)
+        held = self._tree.claims.hold(path)
         try:
-            with self._tree.parent(path) as (fd, name), _mapped(path):
-                taken = take(fd, name, identity)
+            with held, self._tree.parent(path) as (fd, name), beneath.mapped(path):
+                taken = take(fd, name, identity, sure)
                 if taken is Moved.MOVED:
-                    os.unlink(naming.aside(name, identity.inode), dir_fd=fd)
+                    os.unlink(aside_of(fd, name, identity), dir_fd=fd)
                     sync_folder(fd)
                 return taken
         except GoneError:
@@ -238,11 +252,13 @@ def _owner_of(receipt: bytes, fd: int) -> str | None:
     return owner if isinstance(owner, str) else None
 
 
-def _move_new(fd: int, name: bytes, identity: Identity, to_fd: int, new_name: bytes) -> Moved:
-    taken = take(fd, name, identity)
+def _move_new(
+    fd: int, name: bytes, identity: Identity, sure: Sure, to_fd: int, new_name: bytes
+) -> Moved:
+    taken = take(fd, name, identity, sure)
     if taken is not Moved.MOVED:
         return taken
-    aside = naming.aside(name, identity.inode)
+    aside = aside_of(fd, name, identity)
     try:
         carry(aside, fd, new_name, to_fd)
     except BaseException:
@@ -269,13 +285,3 @@ def _top_refused(folder: bytes, error: OSError) -> SpoolError:
             hint=f"Rename or remove {name}; a bind mount may stand in for a symlink.",
         )
     return beneath.translated(error, folder)
-
-
-@contextlib.contextmanager
-def _mapped(path: bytes) -> Iterator[None]:
-    try:
-        yield
-    except FileExistsError:
-        raise
-    except OSError as error:
-        raise beneath.translated(error, path) from error

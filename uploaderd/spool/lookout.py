@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 
 from uploaderd.core.model import Arrival
 from uploaderd.errors import GoneError, SpoolError, UnreadableError
-from uploaderd.spool import beneath, mounts
+from uploaderd.spool import beneath, mounts, naming
+from uploaderd.spool.claims import give_back
 from uploaderd.spool.notices import Notices, WatchingError
 
 if TYPE_CHECKING:
@@ -100,6 +101,8 @@ class Lookout:
         self._scans: list[_Scan] = []
         self._unreadable: set[bytes] = set()
         self._unreadable_now: set[bytes] = set()
+        self._asides: list[bytes] = []
+        self._astray: set[bytes] = set()
         self._told: list[tuple[str, dict[str, object]]] = []
 
     @property
@@ -159,6 +162,7 @@ class Lookout:
         if self._notices is not None:
             self._notices.begin_round()
         self._unreadable_now = set()
+        self._asides = []
         self._scans.insert(0, _Scan(start=b"", arrival=Arrival.FOUND, full=True))
 
     def _start_inotify(self) -> None:
@@ -249,12 +253,31 @@ class Lookout:
 
     def _end_scan(self, turn: Turn) -> None:
         turn.scanned = True
+        for path in self._asides:
+            self._give_back(path)
         self._unreadable &= self._unreadable_now
         if self._notices is not None:
             self._notices.prune()
             if self.mode is Mode.POLLING:
                 self._told.append(("spool.inotify", {"path": str(self._tree.root)}))
             self.mode, self.why = Mode.INOTIFY, ""
+
+    def _give_back(self, path: bytes) -> None:
+        """Free a file that after-care set aside and that nobody may know of any more."""
+        try:
+            own, why = give_back(self._tree, path, self._ignored)
+        except SpoolError as error:
+            own, why = path, _whole(error)
+        if not why:
+            self._astray.discard(path)
+        elif path not in self._astray and len(self._astray) < _TOLD:
+            self._astray.add(path)
+            facts: dict[str, object] = {
+                "path": beneath.shown(own),
+                "hidden": beneath.shown(path),
+                "why": why,
+            }
+            self._told.append(("spool.astray", facts))
 
     def _walk(self, start: bytes) -> Iterator[Seen]:
         def enter(path: bytes, fd: int) -> None:
@@ -268,6 +291,11 @@ class Lookout:
                 self.due = True  # for what happened where no event is read any more
                 self._poll(_whole(error))
 
+        def left_out(path: bytes) -> bool:
+            if naming.is_aside(path.rpartition(b"/")[2]) and len(self._asides) < _TOLD:
+                self._asides.append(path)
+            return self._ignored(path)
+
         def trouble(path: bytes, error: SpoolError) -> None:
             if isinstance(error, GoneError):
                 return
@@ -280,7 +308,7 @@ class Lookout:
 
         return self._tree.walk(
             recursive=self._recursive,
-            ignored=self._ignored,
+            ignored=left_out,
             start=start,
             enter=enter,
             trouble=trouble,

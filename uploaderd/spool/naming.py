@@ -11,6 +11,7 @@ if TYPE_CHECKING:
 RECEIPT = b".receipt.json"
 OURS = b".uploaderd-"  # what the daemon keeps in the spool for a moment; never taken for a file
 NAME_MAX = 255
+_ASIDE = b".taken-"
 _LONGEST_EXTENSION = 32
 
 
@@ -31,13 +32,29 @@ def candidates(name: bytes, *, limit: int = NAME_MAX, room: int = 0) -> Iterator
         number += 1
 
 
-def aside(name: bytes, inode: int) -> bytes:
+def aside(name: bytes, inode: int, *, limit: int = NAME_MAX) -> bytes:
     """Return the hidden name that a file waits under, next to its own, while it is checked.
 
     It follows from the file's name and inode alone, so that after a crash it is found again, and
-    a file that was caught by mistake is told from the right one.
+    a file that was caught by mistake is told from the right one. It ends in the file's own name,
+    as far as ``limit`` has room, so that even without a journal the file gets that back.
     """
-    return OURS + _digest(name, inode) + b".taken"
+    head = OURS + _digest(name, inode) + _ASIDE
+    return head + _cut(name, max(limit - len(head), 1))
+
+
+def is_aside(name: bytes) -> bool:
+    """True for a name that ``aside`` may have made."""
+    return name.startswith(OURS) and _ASIDE in name
+
+
+def set_aside(name: bytes, inode: int) -> bytes | None:
+    """Return the own name of the file that waits under ``name``.
+
+    None if the hidden name had no room for all of it, or is not of our making.
+    """
+    own = name.partition(_ASIDE)[2]
+    return own if own and aside(own, inode, limit=len(name)) == name else None
 
 
 def copying(name: bytes) -> bytes:

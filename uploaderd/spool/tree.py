@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, TypeVar
 from uploaderd.core.settle import Writers
 from uploaderd.errors import ChangedError, NotRegularError, SpoolError
 from uploaderd.spool import beneath, lease, mounts
+from uploaderd.spool.claims import Claims
 from uploaderd.spool.walk import Walk
 
 if TYPE_CHECKING:
@@ -42,10 +43,14 @@ class Tree:
     The folder itself may be a symlink, since the administrator named it; nothing below it is
     followed. A folder that was deleted, moved away or mounted over is noticed at the next miss or
     ``open``; the one that takes its place is used from then on.
+
+    Attributes:
+        claims: what is being filed now.
     """
 
     def __init__(self, root: Path) -> None:
         self.root = root
+        self.claims = Claims()
         self._lock = threading.Lock()
         self._fd: int | None = None
         self._here = (0, 0)
@@ -121,6 +126,12 @@ class Tree:
             SpoolError: the watched folder itself has vanished.
         """
         return self._at(path, _open_regular)
+
+    def ask(self, fd: int) -> tuple[os.stat_result, Writers]:
+        """Say what an open file is and whether anyone writes it; ``fd`` as for ``lease.ask``."""
+        if self._has_leases(fd):
+            return lease.ask(fd)
+        return os.fstat(fd), Writers.UNKNOWN
 
     def walk(
         self,
@@ -227,10 +238,7 @@ class Tree:
         except ChangedError:
             return Look(identity=beneath.identity_of(_lstat(parent, name)), writers=Writers.OPEN)
         try:
-            if self._has_leases(fd):
-                status, writers = lease.ask(fd)
-            else:
-                status, writers = os.fstat(fd), Writers.UNKNOWN
+            status, writers = self.ask(fd)
         finally:
             os.close(fd)
         return Look(identity=beneath.identity_of(status), writers=writers)
@@ -250,23 +258,34 @@ def _lstat(parent: int, name: bytes) -> os.stat_result:
 
 
 def _open_regular(parent: int, name: bytes) -> int:
-    # The kind is asked before, since opening a device can do something, and after, since the
-    # name may lead elsewhere by then.
-    _must_be_regular(_lstat(parent, name).st_mode, name)
+    # Opening a device or a FIFO can do something, and a name may mean another file in the next
+    # moment: so it is taken hold of first, looked at, and only then opened itself.
+    held = os.open(name, beneath.NOT_OPENED, dir_fd=parent)
     try:
-        fd = os.open(name, beneath.FILE_BENEATH, dir_fd=parent)
+        _must_be_regular(os.fstat(held).st_mode, name)
+        fd = _open_held(held, parent, name)
     except OSError as error:
         if error.errno == errno.EAGAIN:  # a write lease, such as smbd's (fcntl(2), "Leases")
             raise ChangedError(f"{beneath.shown(name)} is being written.") from error
         if error.errno in {errno.ELOOP, errno.ENXIO}:
             raise NotRegularError(f"{beneath.shown(name)} is no regular file.") from error
         raise
+    finally:
+        os.close(held)
     try:
         _must_be_regular(os.fstat(fd).st_mode, name)
     except BaseException:
         os.close(fd)
         raise
     return fd
+
+
+def _open_held(held: int, parent: int, name: bytes) -> int:
+    try:
+        # A magic link leads to the file itself, whatever its name means by now.
+        return os.open(f"/proc/self/fd/{held}", beneath.FILE_BENEATH & ~os.O_NOFOLLOW)
+    except FileNotFoundError:  # no /proc
+        return os.open(name, beneath.FILE_BENEATH, dir_fd=parent)
 
 
 _KINDS = {

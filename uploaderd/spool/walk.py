@@ -37,6 +37,7 @@ class _Folder:
     above: _Folder | None
     below: list[bytes] = field(default_factory=list)
     fd: int | None = None
+    inode: tuple[int, int] | None = None
 
     def path(self) -> bytes:
         parts: list[bytes] = []
@@ -49,6 +50,8 @@ class _Folder:
 
     def close(self) -> None:
         if self.fd is not None:
+            status = os.fstat(self.fd)
+            self.inode = (status.st_dev, status.st_ino)
             os.close(self.fd)
             self.fd = None
 
@@ -73,46 +76,58 @@ class Walk:
 
     def run(self, start: bytes) -> Iterator[Seen]:
         """Yield what lies below ``start``; a folder that cannot be read is told and left out."""
-        folder = _Folder(name=start, above=None)
-        folder.fd = self._open_folder(start)
+        here = _Folder(name=start, above=None)
+        here.fd = self._open_folder(start)
         stack: list[_Folder] = []
         try:
-            yield from self._scan(folder)
-            while True:
-                if folder.below:
-                    stack.append(folder)
+            yield from self._scan(here)
+            while here.below or stack:
+                if not here.below:
+                    here = self._ascend(here, stack)
+                    continue
+                folder = self._descend(here)
+                if folder is None:
+                    continue
+                if here.below:
+                    stack.append(here)
                     if len(stack) > _OPEN_FOLDERS:
                         stack[-1 - _OPEN_FOLDERS].close()
                 else:
-                    folder.close()
-                if not stack:
-                    return
-                folder = self._descend(stack)
-                if folder.fd is not None:
-                    yield from self._scan(folder)
+                    here.close()
+                here = folder
+                yield from self._scan(here)
         finally:
-            folder.close()
+            here.close()
             for left in stack:
                 left.close()
 
-    def _descend(self, stack: list[_Folder]) -> _Folder:
-        """Open the next sub-folder of the deepest folder that has one left."""
-        above = stack[-1]
-        folder = _Folder(name=above.below.pop(), above=above)
+    def _descend(self, here: _Folder) -> _Folder | None:
+        """Open the next sub-folder."""
+        folder = _Folder(name=here.below.pop(), above=here)
         try:
-            if above.fd is None:  # closed to save descriptors: found again from the top
-                above.fd = self._open_folder(above.path())
-            folder.fd = os.open(folder.name, beneath.FOLDER_BENEATH, dir_fd=above.fd)
+            folder.fd = os.open(folder.name, beneath.FOLDER_BENEATH, dir_fd=here.fd)
         except OSError as error:
             self._tell(folder, beneath.translated(error, folder.path()))
-        except SpoolError as error:
-            above.below.clear()
-            self._tell(above, error)
-        finally:
-            if not above.below:
-                stack.pop()
-                above.close()
+            return None
         return folder
+
+    def _ascend(self, here: _Folder, stack: list[_Folder]) -> _Folder:
+        """Go back to the deepest folder that has sub-folders left, or give it up."""
+        above = stack.pop()
+        try:
+            if above.fd is None:  # closed to save descriptors
+                above.fd = _climb(here, above)
+            if above.fd is None:
+                above.fd = self._open_folder(above.path())
+        except OSError as error:
+            self._tell(above, beneath.translated(error, above.path()))
+        except SpoolError as error:
+            self._tell(above, error)
+        if above.fd is None:
+            above.below.clear()
+            return here
+        here.close()
+        return above
 
     def _scan(self, folder: _Folder) -> Iterator[Seen]:
         path, fd = folder.path(), folder.fd
@@ -142,3 +157,26 @@ class Walk:
     def _tell(self, folder: _Folder, error: SpoolError) -> None:
         if self._trouble is not None:
             self._trouble(folder.path(), error)
+
+
+def _climb(here: _Folder, above: _Folder) -> int | None:
+    """Open ``above`` by way of ``..``; None if a folder was moved meanwhile.
+
+    From the top each step back would cost as many opens as the folder is deep. ``..`` may lead
+    anywhere by now, so it is entered by name only (O_PATH) until it is known to be the right one.
+    """
+    if here.fd is None:
+        return None
+    fd, folder = os.dup(here.fd), here
+    try:
+        while folder is not above and folder.above is not None:
+            folder = folder.above
+            up = os.open(b"..", beneath.NOT_OPENED | os.O_DIRECTORY, dir_fd=fd)
+            os.close(fd)
+            fd = up
+            status = os.fstat(fd)
+            if (status.st_dev, status.st_ino) != folder.inode:
+                return None
+        return os.open(b".", beneath.FOLDER_BENEATH, dir_fd=fd)
+    finally:
+        os.close(fd)

@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from uploaderd.seams import Offload
     from uploaderd.spool.tree import Tree
 
+_READINGS_PER_S = 10.0  # of events that never end
+_READINGS = 20.0  # at once, after a pause
+
 __all__ = ["BATCH", "Mode", "Sighting", "Watcher"]
 
 
@@ -76,6 +79,7 @@ class Watcher:
         self._lookout = lookout
         loop = asyncio.get_running_loop()
         next_scan = loop.time()
+        rest = _Rest()
         try:
             while True:
                 lookout.due |= self._asked
@@ -92,6 +96,8 @@ class Watcher:
                     yield turn.batch
                 if turn.scanned:
                     yield []
+                if turn.idle and turn.batch:
+                    await asyncio.sleep(rest.taken(loop.time()))
                 if turn.idle and await self._waited_out(lookout.fd, next_scan):
                     lookout.due = True
         finally:
@@ -112,3 +118,20 @@ class Watcher:
                 loop.remove_reader(fd)
         self._wake.clear()
         return False
+
+
+class _Rest:
+    """How long to let events gather: not at all, unless they come without an end.
+
+    A writer that opens and closes a file a thousand times a second would else cost as many looks.
+    """
+
+    def __init__(self) -> None:
+        self._credit, self._since = _READINGS, 0.0
+
+    def taken(self, now: float) -> float:
+        """A batch was taken; return the seconds until the next one may be."""
+        saved = (now - self._since) * _READINGS_PER_S
+        self._credit = min(self._credit + saved, _READINGS) - 1.0
+        self._since = now
+        return max(-self._credit / _READINGS_PER_S, 0.0)
