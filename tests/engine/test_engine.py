@@ -290,3 +290,54 @@ async def test_only_what_has_not_arrived_can_be_cancelled(ctx: Context) -> None:
     with pytest.raises(NotApplicableError, match="is cancelled"):
         await engine.cancel("x")
     assert await engine.cancel("nobody") is None
+
+
+def open_session(ctx: Context, file: File, size: int) -> None:
+    """Give a file a session of which nothing is stored yet."""
+    now = ctx.clock.now()
+    upload = Upload(
+        key=f"u-{file.id}",
+        file=file.id,
+        target="openai",
+        state=UploadState.CREATING,
+        filename="x",
+        purpose="user_data",
+        size=size,
+        part_bytes=size,
+        created_s=now.wall_s,
+        created_boot_s=now.boot_s,
+        boot_id=now.boot_id,
+        life_s=3_600.0,
+    )
+    ctx.journal.begin_upload(file, upload, f"create-{file.id}")
+    ctx.journal.upload_opened(
+        upload,
+        f"create-{file.id}",
+        remote_id=f"r-{file.id}",
+        server_created_s=None,
+        life_s=3_600.0,
+        ranges=ranges(size, size),
+    )
+
+
+async def test_no_session_is_opened_that_could_not_end_in_time(ctx: Context) -> None:
+    """At the measured rate the open one takes most of the hour, so the next one waits for it."""
+    engine, started = Engine(ctx), []
+    link = engine.senders.goodput
+    link.begin(0.0)
+    link.add(10_000, 10.0)  # 1,000 bytes a second: 3.6 MB an hour
+    engine.admission._start = lambda _, file: started.append(file.id)
+    small = Identity(dev=1, inode=2, size=2_000_000, mtime_ns=4, ctime_ns=5)
+    put(ctx, b"open", FileState.DEFERRED, "deferred.network", small, ctx.wall_s + 60)
+    file = ctx.journal.file("open")
+    assert file is not None
+    open_session(ctx, file, 2_000_000)
+    put(ctx, b"waits", FileState.QUEUED, "queued.slot", replace(small, inode=3))
+    await engine.admission.step([])
+    assert started == []
+    assert engine.admission.postponed["waits"].code == "queued.deadline"
+    assert "2000000 bytes" in engine.admission.postponed["waits"].text
+    link.add(90_000, 20.0)  # the link is better than that
+    await engine.admission.step([])
+    assert started == ["waits"]
+    assert engine.admission.postponed == {}

@@ -90,9 +90,9 @@ class Admission:
         ctx, service = self._ctx, self._ctx.services.get(file.target)
         if service is None:
             return True
-        size, life_s = file.identity.size, LIFE_S[service.flavour] - EXPIRY_MARGIN_S
+        size, usual_s = file.identity.size, LIFE_S[service.flavour] - EXPIRY_MARGIN_S
         bandwidth, day_s = ctx.transfer.bandwidth, ctx.day_s(ctx.wall_s)
-        if begin_in_s(bandwidth, day_s, size, life_s) != 0:
+        if begin_in_s(bandwidth, day_s, size, usual_s) != 0:
             await self._settle_again(file)  # the rate of the hour changed while it waited
             return False
         now = ctx.clock.now()
@@ -101,7 +101,7 @@ class Admission:
             Open(left=left, remaining_s=remaining_s(upload, now))
             for upload, left in await ctx.keep(ctx.journal.open_sessions, names)
         ]
-        rate_bps = self._goodput.rate_bps()
+        rate_bps, life_s = self._goodput.rate_bps(), service.life_s - EXPIRY_MARGIN_S
         if may_open(size, life_s, others, rate_bps):
             return True
         self.postponed[file.id] = reason(

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from uploaderd import logs
 from uploaderd.core import model
-from uploaderd.core.fitness import purpose_of
+from uploaderd.core.fitness import LIFE_S, purpose_of
 from uploaderd.core.gate import Gate
 from uploaderd.core.lifecycle import decide, tells
 from uploaderd.core.meter import Meter
@@ -72,13 +72,23 @@ class Place:
 
 @dataclass(slots=True, kw_only=True)
 class Service:
-    """One target: its client, its gate, and how many outcomes are being asked for."""
+    """One target.
+
+    Attributes:
+        asking: how many outcomes of a complete are being asked for.
+        life_s: how long its sessions live, as the last one told.
+    """
 
     name: str
     flavour: str
     client: Client
     gate: Gate = field(default_factory=Gate)
     asking: int = 0
+    life_s: float = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Nothing was told yet."""
+        self.life_s = LIFE_S[self.flavour]
 
 
 @dataclass(slots=True, kw_only=True)

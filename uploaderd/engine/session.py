@@ -66,7 +66,10 @@ async def open_session(ctx: Context, place: Place, service: Service, file: File)
                     )
                     raise
                 calls.taken(ctx, service)
-                return await _opened(ctx, file, upload, remote, request_id)
+                session = await _opened(ctx, file, upload, remote, request_id)
+                if session.upload is not None:
+                    service.life_s = session.upload.life_s
+                return session
     except ServiceError as error:
         event = calls.next_step(ctx, file, error, deferrals=file.deferrals + 1)
         return Session(file=file, event=event)
