@@ -23,7 +23,10 @@ from tests.cli.cli_helpers import (
 if TYPE_CHECKING:
     from pathlib import Path
 
-COMMANDS = ("run", "demo", "emulator", "check", "status", "list", "show", "put", "wait")
+COMMANDS = (
+    *("run", "demo", "emulator", "check", "status", "list", "show", "put", "wait"),
+    *("cancel", "pause", "resume"),
+)
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -77,7 +80,7 @@ async def test_help_names_every_command_and_version_is_short(tmp_path: Path) -> 
     """The first words that a person tries work."""
     said = await call("--help", home=tmp_path)
     assert said.code == 0
-    assert [line.split()[0] for line in said.out.split("Commands:")[1].splitlines()[1:10]] == list(
+    assert [line.split()[0] for line in said.out.split("Commands:")[1].splitlines()[1:13]] == list(
         COMMANDS
     )
     assert "..." not in said.out.split("Commands:")[1]

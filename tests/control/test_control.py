@@ -16,7 +16,13 @@ import pytest
 
 from uploaderd.control.client import AnswerError, Client
 from uploaderd.control.server import Control, Limits
-from uploaderd.errors import ConfigError, JournalError, NoDaemonError, UsageError
+from uploaderd.errors import (
+    ConfigError,
+    JournalError,
+    NoDaemonError,
+    NotApplicableError,
+    UsageError,
+)
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -50,6 +56,24 @@ class FakeView:
     async def file(self, file_id: str) -> dict[str, object] | None:
         """Give a row."""
         return self.rows.get(file_id)
+
+    async def pause(self) -> dict[str, object]:
+        """Remember it."""
+        self.asked.append({"verb": "pause"})
+        return {"state": "paused"}
+
+    async def resume(self) -> dict[str, object]:
+        """Remember it."""
+        self.asked.append({"verb": "resume"})
+        return {"state": "running"}
+
+    async def cancel(self, file_id: str) -> dict[str, object] | None:
+        """Remember it; a file that is done is not cancelled."""
+        self.asked.append({"verb": "cancel", "id": file_id})
+        row = self.rows.get(file_id)
+        if row is not None and row.get("state") == "done":
+            raise NotApplicableError("/spool/a is done, so it cannot be cancelled")
+        return row
 
     async def health(self) -> str | None:
         """Give what is wrong."""
@@ -114,6 +138,22 @@ async def test_ill_health_is_503_with_why(tmp_path: Path) -> None:
     assert body["error"]["message"] == "the disk is full"
 
 
+async def test_verbs_reach_the_view(tmp_path: Path) -> None:
+    """Each is a POST; one that does not apply is a conflict that says why."""
+    view = FakeView(rows={"f1": {"id": "f1"}, "f2": {"id": "f2", "state": "done"}})
+    path = tmp_path / "s"
+    async with serving(view, path):
+        assert (await get(path, "/v1/pause", "POST"))[2] == {"state": "paused"}
+        assert (await get(path, "/v1/resume", "POST"))[2] == {"state": "running"}
+        assert (await get(path, "/v1/files/f1/cancel", "POST"))[2] == {"id": "f1"}
+        status, _, body = await get(path, "/v1/files/f2/cancel", "POST")
+        assert (status, body["error"]["code"]) == (409, "not_applicable")
+        assert "is done" in body["error"]["message"]
+        assert (await get(path, "/v1/files/f3/cancel", "POST"))[0] == 404
+        assert (await get(path, "/v1/pause"))[0] == 405
+    assert [asked["verb"] for asked in view.asked] == ["pause", "resume", *["cancel"] * 3]
+
+
 async def test_queries_reach_the_view(tmp_path: Path) -> None:
     """State, limit, cursor and a path of any bytes arrive as they were sent."""
     view = FakeView()
@@ -156,7 +196,7 @@ async def test_a_wrong_query_is_400(tmp_path: Path, query: str) -> None:
         ("GET", "/v1/files/none", 404, "not_found"),
         ("GET", "/", 404, "not_found"),
         ("GET", "/v1/events", 404, "not_found"),
-        ("POST", "/v1/pause", 404, "not_found"),
+        ("POST", "/v1/reload", 404, "not_found"),
         ("POST", "/v1/status", 405, "method_not_allowed"),
     ],
 )

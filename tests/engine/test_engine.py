@@ -12,7 +12,7 @@ import pytest
 from uploaderd.client.replies import RemoteFile
 from uploaderd.clock import SystemClock
 from uploaderd.config import Retry, Transfer
-from uploaderd.core.events import Completed, Held
+from uploaderd.core.events import Admitted, Completed, Held, Refused
 from uploaderd.core.gate import Gate, GateState
 from uploaderd.core.model import (
     Arrival,
@@ -287,8 +287,14 @@ async def test_only_what_has_not_arrived_can_be_cancelled(ctx: Context) -> None:
     gone = await engine.cancel("x")
     assert gone is not None
     assert (gone.state, gone.reason.code) == (FileState.CANCELLED, "cancelled.operator")
-    with pytest.raises(NotApplicableError, match="is cancelled"):
-        await engine.cancel("x")
+    assert await engine.cancel("x") == gone  # whoever asks twice gets the same answer
+    put(ctx, b"y", FileState.QUEUED, "queued.slot", replace(identity, inode=3))
+    file = ctx.journal.file("y")
+    assert file is not None
+    await ctx.apply(file, Admitted())
+    await ctx.apply(ctx.journal.file("y") or file, Refused(reason=reason("failed.empty")))
+    with pytest.raises(NotApplicableError, match="is failed"):
+        await engine.cancel("y")
     assert await engine.cancel("nobody") is None
 
 

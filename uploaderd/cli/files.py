@@ -10,7 +10,7 @@ import msgspec
 
 from uploaderd.cli import voice
 from uploaderd.cli.common import client, config_option, example, json_option, socket_option
-from uploaderd.cli.waiting import by_name, find
+from uploaderd.cli.waiting import known_id
 from uploaderd.config.units import human_bytes, human_duration, human_rate
 from uploaderd.control.client import text
 from uploaderd.core.model import FileState
@@ -60,7 +60,7 @@ def show(file: str, as_json: bool, config: Path | None, socket: Path | None) -> 
     FILE is a path in the spool (also one that the file has left) or a file's id.
     """
     with client(config, socket) as asked:
-        file_id = _id(asked, file)
+        file_id = known_id(asked, file)
         if as_json:
             document = asked.file_document(file_id)
             if document is not None:
@@ -82,21 +82,6 @@ def _print_all(asked: Client, state: str | None) -> None:
 class _RawPage(msgspec.Struct, frozen=True, kw_only=True):
     files: list[msgspec.Raw]
     next: str | None = None
-
-
-def _id(asked: Client, name: str) -> str:
-    """Find the file's id; a file at the same path that is not known yet hides no older one."""
-    wanted = by_name(asked, name)
-    if wanted.id is None:
-        wanted.inode = None
-        row = find(asked, wanted)
-        if row is None:
-            raise UploaderdError(
-                f"the daemon has not seen {name} yet",
-                hint="is its name ignored? see: uploaderd check",
-            )
-        return row.id
-    return wanted.id
 
 
 def percent(row: Row) -> str:

@@ -139,6 +139,15 @@ def _state(folder: Path) -> Iterator[Finding]:
         )
     how = "can be written to" if there == folder else "can be made"
     yield Finding(level="ok", topic="state", text=f"{folder} {how} ({kind})")
+    for kept in sorted(folder.glob("*.damaged-*")):
+        if not kept.name.endswith(("-wal", "-shm", "-journal")):
+            yield Finding(
+                level="warning",
+                topic="state",
+                text=f"a damaged journal was set aside as {kept}; what was on its way then may"
+                " have arrived twice",
+                hint="look at the service's files of that time, see to the disk, remove it",
+            )
 
 
 def _key(target: Target, env: Mapping[str, str]) -> Iterator[Finding]:

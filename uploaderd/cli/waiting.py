@@ -232,3 +232,18 @@ def _ns(stamp: str) -> int:
     if moment.tzinfo is None:
         moment = moment.replace(tzinfo=UTC)
     return round(moment.timestamp() * 1000) * 1_000_000
+
+
+def known_id(asked: Client, name: str) -> str:
+    """Find the file's id; a file at the same path that is not known yet hides no older one."""
+    wanted = by_name(asked, name)
+    if wanted.id is None:
+        wanted.inode = None
+        row = find(asked, wanted)
+        if row is None:
+            raise UploaderdError(
+                f"the daemon has not seen {name} yet",
+                hint="is its name ignored? see: uploaderd check",
+            )
+        return row.id
+    return wanted.id

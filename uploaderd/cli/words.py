@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, NoReturn
 import click
 
 from uploaderd import __version__
-from uploaderd.cli import check, daemon, files, put, status, voice
+from uploaderd.cli import check, daemon, files, put, status, verbs, voice
 from uploaderd.cli.common import example
 from uploaderd.errors import Exit, UploaderdError
 
@@ -32,6 +32,9 @@ COMMANDS = (
     files.show,
     put.put,
     put.wait,
+    verbs.cancel,
+    verbs.pause,
+    verbs.resume,
 )
 
 

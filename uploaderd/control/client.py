@@ -270,8 +270,21 @@ class Client:
                 return None
             raise
 
-    def get(self, path: str) -> bytes:
-        """Get one document.
+    def pause(self) -> Status:
+        """Let the daemon begin no request more."""
+        return read(self.get("/v1/pause", method="POST"), Status)
+
+    def resume(self) -> Status:
+        """Let the daemon go on."""
+        return read(self.get("/v1/resume", method="POST"), Status)
+
+    def cancel(self, file_id: str) -> Row:
+        """Let the daemon give a file up; AnswerError where that does not apply."""
+        name = quote(file_id, safe="", errors="surrogateescape")
+        return read(self.get(f"/v1/files/{name}/cancel", method="POST"), Row)
+
+    def get(self, path: str, *, method: str = "GET") -> bytes:
+        """Get one document; every call may be made twice, so a lost connection is tried again.
 
         Raises:
             NoDaemonError: nobody answers.
@@ -279,12 +292,12 @@ class Client:
         """
         kept = self._connection is not None
         try:
-            status, body = self._exchange(path)
+            status, body = self._exchange(path, method)
         except (http.client.HTTPException, ConnectionError, BrokenPipeError) as error:
             self.close()
             if not kept:
                 raise self._nobody(error) from error
-            return self.get(path)
+            return self.get(path, method=method)
         except OSError as error:
             self.close()
             raise self._nobody(error) from error
@@ -292,10 +305,10 @@ class Client:
             raise _refusal(status, body)
         return body
 
-    def _exchange(self, path: str) -> tuple[int, bytes]:
+    def _exchange(self, path: str, method: str) -> tuple[int, bytes]:
         if self._connection is None:
             self._connection = _UnixConnection(self.socket)
-        self._connection.request("GET", path)
+        self._connection.request(method, path)
         answer = self._connection.getresponse()
         body = answer.read(_MOST_BYTES + 1)
         if len(body) > _MOST_BYTES:

@@ -22,7 +22,7 @@ from aiohttp import web
 from uploaderd import __version__, logs
 from uploaderd.control.claim import BACKLOG, claim, identity
 from uploaderd.core.model import FileState
-from uploaderd.errors import UploaderdError, UsageError
+from uploaderd.errors import NotApplicableError, UploaderdError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -37,6 +37,7 @@ LIMIT_MAX: Final = 1000
 _SHUTDOWN_S: Final = 1.0
 _ROUNDS: Final = 3
 _BAD_REQUEST: Final = 400
+_CONFLICT: Final = 409
 _SERVER_ERROR: Final = 500
 _MESSAGE_CHARS: Final = 500
 _QUERY: Final = frozenset({"state", "limit", "after", "path"})
@@ -44,6 +45,7 @@ _CODES: Final = {
     400: "bad_request",
     404: "not_found",
     405: "method_not_allowed",
+    409: "not_applicable",
     413: "too_large",
     500: "internal",
     503: "unavailable",
@@ -80,6 +82,18 @@ class View(Protocol):
 
     async def file(self, file_id: str) -> dict[str, object] | None:
         """Give one FILE with its parts and history, or None where no file has this id."""
+        ...
+
+    async def pause(self) -> dict[str, object]:
+        """Begin no request more; give the status document."""
+        ...
+
+    async def resume(self) -> dict[str, object]:
+        """Go on; give the status document."""
+        ...
+
+    async def cancel(self, file_id: str) -> dict[str, object] | None:
+        """Give a file up; its FILE, None where no file has this id; NotApplicableError."""
         ...
 
     async def health(self) -> str | None:
@@ -261,6 +275,9 @@ def _application(view: View) -> web.Application:
     application.router.add_get("/v1/status", routes.status)
     application.router.add_get("/v1/files", routes.files)
     application.router.add_get("/v1/files/{id}", routes.file)
+    application.router.add_post("/v1/files/{id}/cancel", routes.cancel)
+    application.router.add_post("/v1/pause", routes.pause)
+    application.router.add_post("/v1/resume", routes.resume)
     application.router.add_get("/healthz", routes.healthz)
     return application
 
@@ -296,6 +313,18 @@ class _Routes:
             return _error(404, "no file has this id", hint="see: uploaderd list")
         return _json(found)
 
+    async def cancel(self, request: web.Request) -> web.Response:
+        found = await self._view.cancel(request.match_info["id"])
+        if found is None:
+            return _error(404, "no file has this id", hint="see: uploaderd list")
+        return _json(found)
+
+    async def pause(self, _request: web.Request) -> web.Response:
+        return _json(await self._view.pause())
+
+    async def resume(self, _request: web.Request) -> web.Response:
+        return _json(await self._view.resume())
+
     async def healthz(self, _request: web.Request) -> web.Response:
         why = await self._view.health()
         if why is None:
@@ -318,6 +347,8 @@ async def _guard(
         if isinstance(refused, web.HTTPMethodNotAllowed):
             answer.headers["Allow"] = ", ".join(sorted(refused.allowed_methods))
         return answer
+    except NotApplicableError as error:
+        return _error(_CONFLICT, str(error), hint=error.hint)
     except UsageError as error:
         return _error(_BAD_REQUEST, str(error), hint=error.hint)
     except UploaderdError as error:

@@ -43,6 +43,16 @@ def remaining_s(upload: Upload, now: Now) -> float:
     return upload.life_s - elapsed_s if elapsed_s >= 0 else -1.0
 
 
+def surely_over(upload: Upload, now: Now) -> bool:
+    """Whether the session has ended by any reading: no cancel is needed any more.
+
+    A creation in the future of another boot's wall clock says nothing.
+    """
+    if upload.boot_id == now.boot_id:
+        return remaining_s(upload, now) <= 0
+    return now.wall_s - upload.created_s >= upload.life_s
+
+
 def life_s(created_at: float | None, expires_at: float | None, usual_s: float) -> float:
     """How long a session lives, in seconds, by the service's own stamps.
 

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 log = logs.get(__name__)
 
-AGAIN_S = 15.0
+AGAIN_S = 5.0
 
 
 async def file_away(ctx: Context, place: Place, file: File) -> None:

@@ -55,6 +55,7 @@ class Engine:
         self.senders = Senders(ctx.clock, ctx.transfer.parts_in_flight)
         self.transfers: dict[str, Transfer] = {}
         self.tasks: dict[str, asyncio.Task[None]] = {}
+        self.condemned: set[str] = set()
         self.draining = False
         self._intakes = {name: Intake(ctx, place) for name, place in ctx.places.items()}
         self._handled: set[str] = set()
@@ -284,7 +285,7 @@ class Engine:
 
     async def _revive(self) -> None:
         """Files whose transfer broke off are taken up again as after a restart."""
-        for file_id in sorted(self._stranded):
+        for file_id in sorted(self._stranded - self.condemned):
             file = await self.ctx.keep(self.ctx.journal.file, file_id)
             at_work = {FileState.UPLOADING, FileState.COMPLETING}
             if file is not None and file.state in at_work and file_id not in self.transfers:
@@ -301,7 +302,9 @@ class Engine:
     def _begin(self, service: Service, file: File) -> None:
         transfer = Transfer(self.ctx, self.ctx.places[file.watch], service, self.senders, file)
         self.transfers[file.id] = transfer
-        self.tasks[file.id] = self._group.create_task(self._carry(transfer))
+        self.tasks[file.id] = task = self._group.create_task(self._carry(transfer))
+        # A task that is cancelled before its first step runs none of its own clauses.
+        task.add_done_callback(lambda _: self._carried(file.id))
 
     async def _carry(self, transfer: Transfer) -> None:
         try:
@@ -310,11 +313,12 @@ class Engine:
             pass
         except Exception as error:  # noqa: BLE001 - one bad file must not sink the batch
             self._bench(transfer.file, error)
-        finally:
-            del self.transfers[transfer.file.id], self.tasks[transfer.file.id]
-            self._stranded.add(transfer.file.id)
-            self.ctx.wakes.due.set()
-            self.ctx.wakes.admission.set()
+
+    def _carried(self, file_id: str) -> None:
+        del self.transfers[file_id], self.tasks[file_id]
+        self._stranded.add(file_id)
+        self.ctx.wakes.due.set()
+        self.ctx.wakes.admission.set()
 
     # Trouble
 

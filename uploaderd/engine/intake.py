@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 log = logs.get(__name__)
 
+LATER_S = 1e-6  # the least step that a Unix time of today shows as a float
 WAKING = frozenset({FileState.SETTLING, FileState.QUEUED, FileState.DEFERRED, FileState.HELD})
 
 
@@ -153,6 +154,8 @@ class Intake:
             if unwanted and same:
                 return None
         settings = self._place.settings
+        # Of a path's rows the latest counts, also where the wall clock was set back in between.
+        created_s = now.wall_s if ended is None else max(now.wall_s, ended.created_s + LATER_S)
         return File(
             id=self._ctx.new_id(),
             watch=self._place.name,
@@ -163,7 +166,7 @@ class Intake:
             purpose=self._place.purpose_of(path),
             state=FileState.SETTLING,
             reason=reason("settling.seen"),
-            created_s=now.wall_s,
+            created_s=created_s,
             updated_s=now.wall_s,
             changed_s=now.wall_s,
             owner=self._ctx.owner,

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from uploaderd import logs
 from uploaderd.core.model import UploadState
-from uploaderd.core.schedule import remaining_s
+from uploaderd.core.schedule import surely_over
 from uploaderd.engine import calls
 from uploaderd.errors import ServiceError, TargetBlockedError, TransientError
 
@@ -44,7 +44,7 @@ class Janitor:
         ctx = self._ctx
         service = ctx.services.get(upload.target)
         request_id = ctx.new_id()
-        if remaining_s(upload, ctx.clock.now()) <= 0:
+        if surely_over(upload, ctx.clock.now()):
             await ctx.keep(ctx.journal.upload_ended, upload, UploadState.EXPIRED, request_id)
             return
         if service is None or not service.gate.admits(ctx.wall_s):

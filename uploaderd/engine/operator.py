@@ -64,13 +64,24 @@ async def cancel(engine: Engine, file_id: str) -> File | None:
     Raises:
         NotApplicableError: it has ended, or may have arrived already.
     """
+    try:
+        return await _cancel(engine, file_id)
+    finally:
+        engine.condemned.discard(file_id)
+        engine.ctx.wakes.due.set()
+
+
+async def _cancel(engine: Engine, file_id: str) -> File | None:
     ctx = engine.ctx
     while True:
         file = await ctx.keep(ctx.journal.file, file_id)
         if file is None:
             return None
+        if file.reason.code == "cancelled.operator":
+            return file
         task = engine.tasks.get(file_id)
         if file.state is FileState.UPLOADING and task is not None:
+            engine.condemned.add(file_id)  # or it would be taken up again at once
             task.cancel()
             await asyncio.wait({task})
             continue

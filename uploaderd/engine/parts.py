@@ -157,15 +157,24 @@ class PartsRun:
 
     def send_next(self) -> None:
         """Start the next part; the senders have counted its place already."""
-        self._start(self._send(self._board.take()))
+        task = self._start(self._send(self._board.take()))
+        task.add_done_callback(self._landed)
         self._moved.set()
 
-    def _start(self, coroutine: asyncio._CoroutineLike[None]) -> None:
+    def _landed(self, task: asyncio.Task[None]) -> None:
+        """Give the place back; a task that was cancelled before its first step can't do that."""
+        if task.cancelled() or task.exception() is not None:
+            self._ended.set()  # before the place is free, or a group that ends would get it
+        self._senders.release()
+        self._look_for_the_end()
+
+    def _start(self, coroutine: asyncio._CoroutineLike[None]) -> asyncio.Task[None]:
         if self._group is None:
             raise RuntimeError("parts are sent only while run() runs")
         task = self._group.create_task(coroutine)
         self._tasks[task] = None
         task.add_done_callback(self._tasks.pop)
+        return task
 
     def _look_for_the_end(self) -> None:
         stopped = self._verdict is not None and self._board.flying == 0
@@ -186,13 +195,8 @@ class PartsRun:
         except UploaderdError as error:
             self._broken = self._broken or error
             self._ended.set()
-        except BaseException:
-            self._ended.set()  # before the place is free, or a group that ends would get it
-            raise
         finally:
             self._bodies.pop(part.number, None)
-            self._senders.release()
-            self._look_for_the_end()
 
     async def _attempts(self, number: int) -> None:
         """Send one part until it is stored; the last error comes out."""
@@ -300,7 +304,7 @@ class PartsRun:
             self._broken = self._broken or error
             self._ended.set()
         except BaseException:
-            self._ended.set()  # as in _send
+            self._ended.set()
             raise
         self._look_for_the_end()
 

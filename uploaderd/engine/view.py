@@ -105,6 +105,21 @@ class EngineView:
             "requests": await ctx.keep(ctx.journal.requests, file_id),
         }
 
+    async def pause(self) -> Document:
+        """``POST /v1/pause``."""
+        await self._engine.pause()
+        return await self.status()
+
+    async def resume(self) -> Document:
+        """``POST /v1/resume``."""
+        await self._engine.resume()
+        return await self.status()
+
+    async def cancel(self, file_id: str) -> Document | None:
+        """``POST /v1/files/{id}/cancel``."""
+        file = await self._engine.cancel(file_id)
+        return None if file is None else await self._document(file)
+
     async def health(self) -> str | None:
         """What is wrong with the daemon's surroundings, or None."""
         return "; ".join(sorted(self._ctx.trouble.values())) or None

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import sqlite3
 from typing import TYPE_CHECKING
 
@@ -11,15 +13,29 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 DAMAGE = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_TOOBIG})
-_PERMISSION = "give the daemon's user the right to read and write it and its folder"
+LONGEST = 200
+_ROOM = "make room on its disk; work goes on by itself after that"
+_BROKEN = "see the kernel's log (dmesg) and mend its disk; nothing was set aside"
+_BUSY = "another program holds it: close that one"
+_RIGHTS = "give the daemon's user the right to read and write it and its folder"
+_ANY = "check its folder's permissions and free space"
 HINTS = {
-    sqlite3.SQLITE_FULL: "make room on its disk; work goes on by itself after that",
-    sqlite3.SQLITE_IOERR: "see the kernel's log (dmesg) and mend its disk; nothing was set aside",
-    sqlite3.SQLITE_BUSY: "another program holds it: close that one",
-    sqlite3.SQLITE_LOCKED: "another program holds it: close that one",
-    sqlite3.SQLITE_READONLY: _PERMISSION,
-    sqlite3.SQLITE_PERM: _PERMISSION,
-    sqlite3.SQLITE_CANTOPEN: f"{_PERMISSION}, and see that files can be opened (LimitNOFILE)",
+    sqlite3.SQLITE_FULL: _ROOM,
+    sqlite3.SQLITE_IOERR: _BROKEN,
+    sqlite3.SQLITE_BUSY: _BUSY,
+    sqlite3.SQLITE_LOCKED: _BUSY,
+    sqlite3.SQLITE_READONLY: _RIGHTS,
+    sqlite3.SQLITE_PERM: _RIGHTS,
+    sqlite3.SQLITE_CANTOPEN: f"{_RIGHTS}, and see that files can be opened (LimitNOFILE)",
+}
+SYSTEM_HINTS = {
+    errno.ENOSPC: _ROOM,
+    errno.EDQUOT: _ROOM,
+    errno.EIO: _BROKEN,
+    errno.EACCES: _RIGHTS,
+    errno.EPERM: _RIGHTS,
+    errno.EROFS: _RIGHTS,
+    errno.EMFILE: "raise the limit on open files (LimitNOFILE)",
 }
 
 
@@ -28,9 +44,11 @@ class DamagedError(JournalError):
 
 
 def damaged(why: str) -> DamagedError:
-    """Say so in one sentence."""
+    """Say so in one sentence, also where ``why`` quotes what is damaged."""
+    words = " ".join(why.split())
+    plain = "".join(char if char.isprintable() else "?" for char in words)
     return DamagedError(
-        f"the journal is damaged: {why}",
+        f"the journal is damaged: {plain if len(plain) <= LONGEST else plain[:LONGEST] + '…'}",
         hint="start the daemon again: it looks the journal through, and sets it aside if need be",
     )
 
@@ -38,16 +56,13 @@ def damaged(why: str) -> DamagedError:
 def fault(path: Path, error: Exception, doing: str) -> JournalError:
     """Map an error of SQLite's, or of the file's, to what happens next."""
     code = getattr(error, "sqlite_errorcode", None)
-    if code is None:
-        if isinstance(error, sqlite3.OperationalError) and "decode" in str(error):
-            return damaged("a text in it is not UTF-8")
-        return JournalError(
-            f"the journal {path} cannot be {doing}: {error}",
-            hint="check its folder's permissions and free space",
-        )
-    if code & 0xFF in DAMAGE:
+    if code is not None and code & 0xFF in DAMAGE:
         return damaged(str(error))
-    return JournalError(
-        f"the journal {path} cannot be {doing}: {error}",
-        hint=HINTS.get(code & 0xFF, "check its folder's permissions and free space"),
-    )
+    if isinstance(error, sqlite3.OperationalError) and code is None and "decode" in str(error):
+        return damaged("a text in it is not UTF-8")
+    why, hint = str(error), _ANY
+    if code is not None:
+        hint = HINTS.get(code & 0xFF, _ANY)
+    elif isinstance(error, OSError):
+        why, hint = os.strerror(error.errno or 0), SYSTEM_HINTS.get(error.errno or 0, _ANY)
+    return JournalError(f"the journal {path} cannot be {doing}: {why}", hint=hint)

@@ -41,7 +41,7 @@ def inspect(connection: sqlite3.Connection, version: int, *, thorough: bool) -> 
     if thorough:
         for (finding,) in connection.execute("PRAGMA integrity_check(1)"):
             if finding != "ok":
-                raise damaged(str(finding).replace("\n", " ").strip("* "))
+                raise damaged(str(finding).strip("* "))
     _read(connection, thorough=thorough)
 
 

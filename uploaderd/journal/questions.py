@@ -35,7 +35,8 @@ class Questions(Store):
     @staticmethod
     def _latest(db: sqlite3.Connection, watch: str, path: bytes) -> File | None:
         row = db.execute(
-            "SELECT * FROM files WHERE watch = ? AND path = ? ORDER BY created DESC, id DESC",
+            "SELECT * FROM files WHERE watch = ? AND path = ? ORDER BY"
+            f" (filing = 'pending' OR state NOT IN {ENDED}) DESC, created DESC, id DESC",
             (watch, path),
         ).fetchone()
         return None if row is None else to_file(row)

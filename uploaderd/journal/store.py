@@ -35,10 +35,15 @@ class Store:
     """One SQLite database in WAL mode with synchronous=FULL: a commit that returned is durable.
 
     With WAL and FULL each commit syncs the log (sqlite.org/pragma.html#pragma_synchronous).
+
+    Args:
+        path: the database's.
+        thorough_bytes: up to this size it is looked through whole at each opening.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, thorough_bytes: int = THOROUGH_BYTES) -> None:
         self.path = path
+        self._thorough_bytes = thorough_bytes
         self._connection: sqlite3.Connection | None = None
 
     def open(self) -> None:
@@ -145,7 +150,8 @@ class Store:
     def _look_at_file(self) -> None:
         """Make the journal if there is none; refuse what SQLite would take for an empty one."""
         try:
-            with self.path.open("rb") as file:
+            # For writing too: SQLite itself would go on read-only, and leave logs that are so.
+            with self.path.open("r+b") as file:
                 header = file.read(HEADER_BYTES)
         except FileNotFoundError:
             for end in ("-wal", "-journal"):
@@ -175,11 +181,14 @@ class Store:
             )
         if version < 1:
             raise damaged(f"its version is {version}")
-        thorough = self._suspicion.exists() or self.path.stat().st_size <= THOROUGH_BYTES
+        thorough = self._suspicion.exists() or self.path.stat().st_size <= self._thorough_bytes
         inspect(connection, version, thorough=thorough)
         _migrate(connection, version)
-        with self.transaction():  # one that may only be read is refused now
-            pass
+        try:
+            self.prove()  # one that may only be read is refused now
+        except JournalError as error:
+            if getattr(error.__cause__, "sqlite_errorcode", None) != sqlite3.SQLITE_FULL:
+                raise  # a full disk is waited for, with the status socket there to say so
 
 
 def _beside(path: Path, end: str) -> Path:
