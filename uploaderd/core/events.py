@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -175,8 +175,17 @@ class Filed:
     place: str
 
 
-Event = (
-    Sighted
+def shifted(event: Event, by_s: float) -> Event:
+    """The same event after the wall clock was set ahead by ``by_s`` (negative: back)."""
+    if not isinstance(event, Deferred | Held | Ambiguous) or event.due_s is None:
+        return event
+    moved = replace(event, due_s=event.due_s + by_s)
+    if isinstance(moved, Ambiguous) or moved.reason.until_s is None:
+        return moved
+    return replace(moved, reason=replace(moved.reason, until_s=moved.reason.until_s + by_s))
+
+
+Event = (    Sighted
     | Renamed
     | Unsettled
     | Settled

@@ -44,13 +44,11 @@ def remaining_s(upload: Upload, now: Now) -> float:
 
 
 def surely_over(upload: Upload, now: Now) -> bool:
-    """Whether the session has ended by any reading: no cancel is needed any more.
+    """Whether the session has ended beyond doubt, so that no cancel is needed any more.
 
-    A creation in the future of another boot's wall clock says nothing.
+    Across boots the wall clock is all there is, and it may have jumped: then it is to be asked.
     """
-    if upload.boot_id == now.boot_id:
-        return remaining_s(upload, now) <= 0
-    return now.wall_s - upload.created_s >= upload.life_s
+    return upload.boot_id == now.boot_id and remaining_s(upload, now) <= 0
 
 
 def life_s(created_at: float | None, expires_at: float | None, usual_s: float) -> float:

@@ -16,6 +16,7 @@ from uploaderd.core.gate import GateState
 from uploaderd.core.lifecycle import awakened
 from uploaderd.core.model import Arrival, FileState
 from uploaderd.core.reasons import TARGET_TROUBLE, reason
+from uploaderd.core.retry import RETRY_AFTER_CAP_S
 from uploaderd.core.transitions import Effect, effects_of
 from uploaderd.engine import operator
 from uploaderd.engine.admission import Admission
@@ -44,6 +45,7 @@ TICK_S = 5.0  # the longest sleep of a loop: what no event tells is noticed by t
 BENCH_S = 5.0  # how long a file rests whose handling met the unexpected
 LATEST_EVERY = 4  # so often the newcomers come first, lest a backlog hide them
 SWEPT = 200  # files that are looked at in one sweep
+CHECK_S = 60.0  # how often waits that make no sense are looked for
 SET_BACK_S = 1.0  # a step of the wall clock; less is its steering
 
 
@@ -66,6 +68,7 @@ class Engine:
         self.admission = Admission(ctx, self.senders.goodput, self.transfers, self._begin)
         now = ctx.clock.now()
         self._ahead_s = now.wall_s - now.boot_s
+        self._checked_s = now.boot_s
         self._group: asyncio.TaskGroup
 
     async def recover(self) -> None:
@@ -235,6 +238,10 @@ class Engine:
             for service in self.ctx.services.values():
                 service.gate = service.gate.sooner(back_s)
         self._ahead_s = ahead_s
+        if now.boot_s >= self._checked_s + CHECK_S:  # a wait that was on its way into the journal
+            self._checked_s = now.boot_s
+            longest_s = max(self.ctx.retry.defer_max_s, RETRY_AFTER_CAP_S)
+            await self.ctx.keep(self.ctx.journal.bring_near, now.wall_s + longest_s)
 
     async def _handle(self, file: File) -> None:
         place = self.ctx.places[file.watch]

@@ -98,6 +98,8 @@ class Intake:
         now: Now,
     ) -> File | tuple[File, Decision] | None:
         if existing is None or existing.state in TERMINAL:
+            if existing is not None and self._is_kept(existing, seen.identity):
+                return None
             for other in others:
                 if seen.identity is not None and self._was_renamed(other, path, seen.identity):
                     event = Renamed(path=path, identity=seen.identity)
@@ -132,6 +134,11 @@ class Intake:
             return True
         return there.inode != identity.inode  # else it is a second link to the same file
 
+    def _is_kept(self, ended: File, identity: Identity | None) -> bool:
+        """Whether this very content arrived from here, and stays."""
+        kept = self._place.settings.after_upload == "keep"
+        return kept and ended.state is FileState.DONE and identity == ended.identity
+
     def _has_left(self, path: bytes, identity: Identity) -> bool:
         """Whether this content does not stand at the path any more."""
         try:
@@ -144,9 +151,6 @@ class Intake:
         if seen.identity is None:
             return None
         if ended is not None:
-            kept = self._place.settings.after_upload == "keep"
-            if ended.state is FileState.DONE and kept and seen.identity == ended.identity:
-                return None
             same = seen.identity.same_bytes(ended.identity)
             if same and ended.filing is Filing.FILED and self._has_left(path, ended.identity):
                 return None  # the sighting is older than the move

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from uploaderd import logs
 from uploaderd.core.model import UploadState
-from uploaderd.core.schedule import surely_over
+from uploaderd.core.schedule import remaining_s, surely_over
 from uploaderd.engine import calls
 from uploaderd.errors import ServiceError, TargetBlockedError, TransientError
 
@@ -36,6 +36,8 @@ class Janitor:
         now_s = ctx.wall_s
         self._resting = {key: until for key, until in self._resting.items() if until > now_s}
         for upload in await ctx.keep(ctx.journal.cancelling, 100):
+            if not ctx.go.is_set():
+                return
             if upload.key not in self._resting:
                 self._resting[upload.key] = now_s + AGAIN_S  # unless it ends now
                 await self._cancel(upload)
@@ -44,7 +46,8 @@ class Janitor:
         ctx = self._ctx
         service = ctx.services.get(upload.target)
         request_id = ctx.new_id()
-        if surely_over(upload, ctx.clock.now()):
+        now = ctx.clock.now()
+        if surely_over(upload, now) or (service is None and remaining_s(upload, now) <= 0):
             await ctx.keep(ctx.journal.upload_ended, upload, UploadState.EXPIRED, request_id)
             return
         if service is None or not service.gate.admits(ctx.wall_s):

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from uploaderd import logs
 from uploaderd.core.board import Board, Finding
 from uploaderd.core.deadline import hopeless
-from uploaderd.core.events import Changed, Event, Restarted
+from uploaderd.core.events import Changed, Event, Restarted, shifted
 from uploaderd.core.gate import GateState
 from uploaderd.core.meter import Meter
 from uploaderd.core.plan import MIB, Range, ranges
@@ -72,6 +72,7 @@ class PartsRun:
         self._moved = asyncio.Event()
         self._ended = asyncio.Event()
         self._verdict: Event | None = None
+        self._ahead_s = 0.0  # how far the wall clock was ahead of the boot clock then
         self._broken: UploaderdError | None = None
         self._group: asyncio.TaskGroup | None = None
 
@@ -112,12 +113,15 @@ class PartsRun:
             self._senders.remove(self._file.id)
         if self._broken is not None:
             raise self._broken
-        return self._verdict
+        now = self._ctx.clock.now()
+        moved_s = now.wall_s - now.boot_s - self._ahead_s
+        return None if self._verdict is None else shifted(self._verdict, moved_s)
 
     def stop(self, event: Event, *, hard: bool) -> None:
         """End with ``event``; ``hard`` cuts the parts in flight, else they end by themselves."""
         if self._verdict is None:
-            self._verdict = event
+            now = self._ctx.clock.now()
+            self._verdict, self._ahead_s = event, now.wall_s - now.boot_s
         if hard or self._board.flying == 0:
             self._ended.set()
 

@@ -39,6 +39,7 @@ class Transfer:
         self._service = service
         self._senders = senders
         self._run: PartsRun | None = None
+        self._seen: Event | None = None
 
     @property
     def progress(self) -> Progress:
@@ -59,8 +60,9 @@ class Transfer:
         try:
             await self._verify()
         except SpoolError as error:
+            self._seen = event_of(self._ctx, self.file, error)
             if self._run is not None:
-                self._run.stop(event_of(self._ctx, self.file, error), hard=True)
+                self._run.stop(self._seen, hard=True)
 
     async def run(self) -> None:
         """Go as far as it goes.
@@ -86,16 +88,14 @@ class Transfer:
 
     async def _carry(self, source: Source) -> Event | None:
         ctx = self._ctx
-        if source.identity != self.file.identity:
-            return Changed(identity=source.identity)
-        if self._place.settings.after_upload == "keep" and self.file.upload is None:
-            known = await self._uploaded_before(source)
-            if known is not None:
-                return known
+        event = await self._beforehand(source)
+        if event is not None:
+            return event
         session = await open_session(ctx, self._place, self._service, self.file)
         self.file = session.file
-        if session.upload is None:
-            return session.event
+        event = session.event or self._what_was_seen()
+        if session.upload is None or event is not None:
+            return event
         self.upload = session.upload
         self._run = PartsRun(
             ctx,
@@ -123,6 +123,18 @@ class Transfer:
             asked_before=session.upload.complete_sent,
         )
         return None
+
+    async def _beforehand(self, source: Source) -> Event | None:
+        """What there is to say about it before a session is needed."""
+        if source.identity != self.file.identity:
+            return Changed(identity=source.identity)
+        known = None
+        if self._place.settings.after_upload == "keep" and self.file.upload is None:
+            known = await self._uploaded_before(source)
+        return known or self._what_was_seen()
+
+    def _what_was_seen(self) -> Event | None:
+        return self._seen
 
     async def _verify(self, source: Source | None = None) -> None:
         """Check that the path still leads to what was taken, and that it has not changed."""

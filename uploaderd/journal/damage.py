@@ -58,7 +58,10 @@ def fault(path: Path, error: Exception, doing: str) -> JournalError:
     code = getattr(error, "sqlite_errorcode", None)
     if code is not None and code & 0xFF in DAMAGE:
         return damaged(str(error))
-    if isinstance(error, sqlite3.OperationalError) and code is None and "decode" in str(error):
+    garbled = (
+        isinstance(error, sqlite3.OperationalError) and code is None and "decode" in str(error)
+    )
+    if garbled or isinstance(error, UnicodeError):  # the latter where SQLite's message quotes it
         return damaged("a text in it is not UTF-8")
     why, hint = str(error), _ANY
     if code is not None:

@@ -208,7 +208,15 @@ class Journal(Questions):
             )
             db.execute("UPDATE uploads SET state = 'lost' WHERE state = 'creating'")
             db.execute("UPDATE requests SET outcome = 'unknown' WHERE outcome IS NULL")
-            db.execute("UPDATE files SET due = ? WHERE due > ?", (latest_due_s, latest_due_s))
+            _bring_near(db, latest_due_s)
+
+    def bring_near(self, latest_due_s: float) -> None:
+        """Let no file wait beyond ``latest_due_s``: such a time was meant for another clock.
+
+        Those that wait for an hour with more bandwidth are left out.
+        """
+        with self.transaction() as db:
+            _bring_near(db, latest_due_s)
 
     def set_setting(self, name: str, value: str | None) -> None:
         """Keep what the operator said; None forgets it."""
@@ -228,6 +236,13 @@ def _insert(db: sqlite3.Connection, table: str, values: Values) -> None:
     columns = ", ".join(values)
     marks = ", ".join(f":{name}" for name in values)
     db.execute(f"INSERT INTO {table} ({columns}) VALUES ({marks})", values)
+
+
+def _bring_near(db: sqlite3.Connection, latest_due_s: float) -> None:
+    db.execute(
+        "UPDATE files SET due = ? WHERE due > ? AND reason_code NOT LIKE '%.deadline'",
+        (latest_due_s, latest_due_s),
+    )
 
 
 def _insert_file(db: sqlite3.Connection, file: File) -> File:

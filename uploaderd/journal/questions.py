@@ -25,7 +25,7 @@ class Questions(Store):
     def _all(self, query: str, values: tuple[object, ...] = ()) -> list[sqlite3.Row]:
         try:
             return self.connection.execute(query, values).fetchall()
-        except sqlite3.Error as error:
+        except (sqlite3.Error, UnicodeError) as error:
             raise fault(self.path, error, "read") from error
 
     def _one(self, query: str, values: tuple[object, ...] = ()) -> sqlite3.Row | None:

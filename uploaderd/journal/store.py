@@ -68,7 +68,7 @@ class Store:
         except JournalError:
             self.close()
             raise
-        except (sqlite3.Error, OSError, MemoryError) as error:
+        except (sqlite3.Error, OSError, MemoryError, UnicodeError) as error:
             self.close()
             raise fault(self.path, error, "opened") from error
 
