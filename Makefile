@@ -4,11 +4,12 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help install test lint types unit demo interop clean
+.PHONY: help install test lint types unit demo interop simulate clean
 
 help:
 	@echo "make demo     drop real files, kill the daemon half-way, prove that every byte arrived"
 	@echo "make test     lint, types, tests"
+	@echo "make simulate SEEDS=100000   histories in a simulated world; SEED=7 replays one step by step"
 	@echo "make interop  the official Node SDK against the emulator (needs node and npm)"
 	@echo "make install  the virtual environment that the other targets use"
 	@echo "make clean    remove what the targets made"
@@ -35,6 +36,12 @@ unit: $(STAMP)
 
 demo: $(STAMP)
 	$(BIN)/uploaderd demo
+
+# SEEDS=n plays n seeds from FROM on over all cores; SEED=n replays one and prints each step.
+SEEDS ?= 1000
+FROM ?= 0
+simulate: $(STAMP)
+	$(BIN)/python -m tests.simulation $(if $(SEED),--seed $(SEED),--seeds $(SEEDS) --from $(FROM))
 
 interop: $(STAMP)
 	cd tests/interop/node && npm install --no-package-lock --no-audit --no-fund --loglevel=error

@@ -128,6 +128,7 @@ async def _serve(
     notifier.stopping()
     if keep.why is not None:
         log.error("daemon.stopped", text=str(keep.why))
+        await engine.drain(0.0)  # nothing could be journalled: nothing more is begun
     elif not work.done():
         log.info("daemon.draining", timeout_s=config.daemon.drain_timeout_s)
         whole = await engine.drain(config.daemon.drain_timeout_s)

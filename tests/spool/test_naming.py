@@ -62,3 +62,16 @@ def test_hidden_names_tell_files_apart() -> None:
     ):
         assert name.startswith(naming.OURS)
         assert len(name) <= 255
+
+
+@given(st.binary(min_size=1, max_size=255), st.integers(0, 2**64 - 1), st.integers(60, 255))
+def test_a_hidden_name_tells_the_own_name(name: bytes, inode: int, limit: int) -> None:
+    """It is told whole or not at all, and only together with the inode."""
+    hidden = naming.aside(name, inode, limit=limit)
+    assert len(hidden) <= limit
+    assert naming.is_aside(hidden)
+    told = naming.set_aside(hidden, inode)
+    assert told in {name, None}
+    cut = not hidden.endswith(name)
+    assert (told is None) == (cut or name in {b".", b".."})
+    assert naming.set_aside(hidden, inode ^ 1) is None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 import stat
@@ -10,7 +11,9 @@ import threading
 from typing import TYPE_CHECKING
 
 import pytest
+from asyncinotify import Inotify, Mask
 
+from tests.spool.flipping import FILE, flipper
 from uploaderd.core.settle import Writers
 from uploaderd.errors import (
     ChangedError,
@@ -133,14 +136,13 @@ def test_looking_does_not_kill(spool: Path, child: Child) -> None:
     assert process.wait(10) == 0
 
 
-@pytest.mark.parametrize("name", [b"symlink", b"dangling", b"fifo", b"socket", b"folder"])
+@pytest.mark.parametrize("name", [b"symlink", b"dangling", b"fifo", b"socket"])
 def test_refuses_what_is_not_regular(spool: Path, tree: Tree, name: bytes) -> None:
-    """Symlinks, FIFOs, sockets and folders are refused without opening, yet can be identified."""
+    """Symlinks, FIFOs and sockets are refused without opening, yet can be identified."""
     (spool / "target").write_text("secret")
     (spool / "symlink").symlink_to("target")
     (spool / "dangling").symlink_to("nowhere")
     os.mkfifo(spool / "fifo")
-    (spool / "folder").mkdir()
     with socket.socket(socket.AF_UNIX) as listener:
         here = os.getcwd()
         os.chdir(spool)
@@ -153,6 +155,28 @@ def test_refuses_what_is_not_regular(spool: Path, tree: Tree, name: bytes) -> No
     with pytest.raises(NotRegularError):
         tree.open_fd(name)
     assert tree.identify(name).inode == os.lstat(spool / os.fsdecode(name)).st_ino
+
+
+def test_a_folder_in_its_place_is_gone(spool: Path, tree: Tree) -> None:
+    """A folder that took a file's name is no bad file: what is in it is found on its own."""
+    (spool / "x").mkdir()
+    for act in (tree.look, tree.open_fd, tree.identify):
+        with pytest.raises(GoneError):
+            act(b"x")
+
+
+def test_a_fifo_swapped_in_is_not_opened(spool: Path, tree: Tree) -> None:
+    """However often a file and a FIFO trade places, the FIFO is never opened."""
+    (spool / "x").write_text("x")
+    os.mkfifo(spool / "y")
+    with Inotify(sync_timeout=0) as openings:
+        openings.add_watch(spool / "y", Mask.OPEN)
+        with flipper(spool / "x", spool / "y", "", FILE) as flips:
+            for _ in range(30_000):
+                with contextlib.suppress(NotRegularError):
+                    os.close(tree.open_fd(b"x"))
+        assert openings.sync_get() is None
+    assert flips.count > 100
 
 
 @as_root

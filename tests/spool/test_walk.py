@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import os
 import shutil
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 from uploaderd.errors import GoneError
 from uploaderd.spool.ignore import Ignore
+from uploaderd.spool.walk import Walk
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
     from uploaderd.errors import SpoolError
     from uploaderd.spool.tree import Tree
@@ -172,3 +173,60 @@ def test_two_walks_at_once(spool: Path, tree: Tree) -> None:
     second = tree.walk(recursive=True, ignored=nothing)
     pairs = list(zip(first, second, strict=True))
     assert len(pairs) == 1500
+
+
+SIDES = ("b", "c", "d", "e")
+
+
+def fork(folder: Path, depth: int) -> None:
+    """Nest folders "a", each with others beside it, some of which are visited later."""
+    here = os.getcwd()
+    os.chdir(folder)
+    try:
+        for level in range(depth):
+            for name in ("a", *(f"{side}{level}" for side in SIDES)):
+                os.mkdir(name)
+                Path(name, "file").touch()
+            os.chdir("a")
+    finally:
+        os.chdir(here)
+
+
+def test_the_way_back_is_short(spool: Path, tree: Tree) -> None:
+    """Coming back up a deep tree costs a step a folder, not a way down from the top each."""
+    fork(spool, 200)
+    asked: list[bytes] = []
+
+    def opened(path: bytes) -> int:
+        asked.append(path)
+        return tree.folder(path)
+
+    walk = Walk(opened, recursive=True, ignored=nothing, enter=None, trouble=None)
+    assert len(list(walk.run(b""))) == 200 * 5
+    assert asked == [b""]
+    shutil.rmtree(spool / "a")
+
+
+def test_the_way_back_does_not_lead_out(spool: Path, tree: Tree, tmp_path: Path) -> None:
+    """A folder that is moved out while it is read: the walk goes on in the spool, not above it."""
+    fork(spool, 100)
+    moved = b"/".join([b"a"] * 60)
+    outside = tmp_path / "outside"
+    for level in range(100):
+        for side in SIDES:
+            (outside / f"{side}{level}").mkdir(parents=True)
+            (outside / f"{side}{level}" / "secret").touch()
+    deepest = b"/".join([b"a"] * 100) + b"/file"
+    found: set[bytes] = set()
+    for seen in tree.walk(recursive=True, ignored=nothing):
+        found.add(seen.path)
+        if seen.path == deepest:
+            (spool / os.fsdecode(moved)).rename(outside / "a")
+    assert b"secret" not in {path.rpartition(b"/")[2] for path in found}
+    assert {
+        b"/".join([*[b"a"] * level, b"%s%d" % (side.encode(), level), b"file"])
+        for level in range(60)
+        for side in SIDES
+    } <= found
+    shutil.rmtree(outside)
+    shutil.rmtree(spool / "a")

@@ -15,7 +15,7 @@ import pytest
 
 from uploaderd.core.model import Arrival
 from uploaderd.spool.tree import Tree
-from uploaderd.spool.watcher import BATCH, Sighting, Watcher
+from uploaderd.spool.watcher import BATCH, READINGS, READINGS_PER_S, Sighting, Watcher
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -147,6 +147,29 @@ async def test_opened_and_closed_many_times(spool: Path, tree: Tree) -> None:
                     for sighting in seeing.sightings
                 )
             )
+
+
+async def test_events_without_end_are_gathered(
+    spool: Path, tree: Tree, child: Callable[[str], subprocess.Popen[str]]
+) -> None:
+    """A producer that never stops is looked at some times a second, not each time it writes."""
+    path = spool / "x"
+    program = (
+        "import time\n"
+        f"open({str(path)!r}, 'ab').close(); print('ready', flush=True)\n"
+        "while True:\n"
+        f"    with open({str(path)!r}, 'ab') as file: file.write(b'x')\n"
+        "    time.sleep(0.0005)\n"
+    )
+    async with watching(tree) as seeing:
+        loop = asyncio.get_running_loop()
+        began, before = loop.time(), len(seeing.sightings)
+        child(program)
+        await seeing.until(lambda: path.exists() and path.stat().st_size > 1000)
+        told = len(seeing.sightings) - before
+        assert told <= READINGS + READINGS_PER_S * (loop.time() - began) + 5
+        (spool / "good").write_text("good")
+        await seeing.until_paths(b"good")
 
 
 @pytest.mark.parametrize("act", ["delete", "chmod", "rename", "leave"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import socket
 import stat
 from dataclasses import dataclass
@@ -139,15 +140,16 @@ def _state(folder: Path) -> Iterator[Finding]:
         )
     how = "can be written to" if there == folder else "can be made"
     yield Finding(level="ok", topic="state", text=f"{folder} {how} ({kind})")
-    for kept in sorted(folder.glob("*.damaged-*")):
-        if not kept.name.endswith(("-wal", "-shm", "-journal")):
-            yield Finding(
-                level="warning",
-                topic="state",
-                text=f"a damaged journal was set aside as {kept}; what was on its way then may"
-                " have arrived twice",
-                hint="look at the service's files of that time, see to the disk, remove it",
-            )
+    # The database may be gone, and only its log left.
+    kept = {re.sub(r"-(wal|shm|journal)$", "", str(path)) for path in folder.glob("*.damaged-*")}
+    for path in sorted(kept):
+        yield Finding(
+            level="warning",
+            topic="state",
+            text=f"a damaged journal was set aside as {path}; what was on its way then may have"
+            " arrived twice",
+            hint="look at the service's files of that time, see to the disk, remove it",
+        )
 
 
 def _key(target: Target, env: Mapping[str, str]) -> Iterator[Finding]:

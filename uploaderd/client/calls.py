@@ -13,7 +13,7 @@ import aiohttp
 
 from uploaderd.client import sending
 from uploaderd.client.address import Paths, headers
-from uploaderd.client.exchange import CONNECT_S, Asked, CleanRequest, Reply, exchange
+from uploaderd.client.exchange import CONNECT_S, Answer, Asked, CleanRequest, Reply, exchange
 from uploaderd.client.replies import Reader, RemoteFile, RemoteUpload
 from uploaderd.core.retry import Call
 from uploaderd.errors import ConfigError
@@ -64,6 +64,7 @@ def open_session(*, connections: int) -> aiohttp.ClientSession:
             total=None, connect=None, sock_connect=CONNECT_S, sock_read=None
         ),
         request_class=CleanRequest,
+        response_class=Answer,
         cookie_jar=aiohttp.DummyCookieJar(),
         trust_env=False,
     )

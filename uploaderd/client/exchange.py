@@ -60,6 +60,7 @@ class Reply:
         body: as much of it as arrived, within the limit.
         cut: why ``body`` is not all of it, or empty.
         unasked: the answer came before the request had been sent whole.
+        line: the connection that it came over.
     """
 
     status: int
@@ -67,6 +68,15 @@ class Reply:
     body: bytes
     cut: str
     unasked: bool
+    line: asyncio.WriteTransport | None = None
+
+    def distrust(self) -> None:
+        """Drop the connection: what cannot be the answer may have pushed the answers out of step.
+
+        Whoever uses it by now loses it too, and that is right: its answer would be another's.
+        """
+        if self.line is not None:
+            self.line.abort()
 
 
 async def exchange(session: aiohttp.ClientSession, asked: Asked, *, stall_s: float) -> Reply:
@@ -105,6 +115,16 @@ class _UncleanError(aiohttp.ClientConnectionError):
     """The connection is not fit for a request; it is dropped, and nothing was sent."""
 
 
+class Answer(aiohttp.ClientResponse):
+    """A response that knows its connection, even when that is back in the pool.
+
+    Attributes:
+        line: the connection.
+    """
+
+    line: asyncio.WriteTransport | None = None
+
+
 class CleanRequest(aiohttp.ClientRequest):
     """A request that is sent only over a connection on which nothing has come yet.
 
@@ -120,7 +140,10 @@ class CleanRequest(aiohttp.ClientRequest):
         protocol = conn.protocol
         if protocol is None or protocol.should_close or not protocol.is_connected():
             raise _UncleanError("the service closed the connection or spoke before it was asked")
-        return await super().send(conn)
+        response = await super().send(conn)
+        if isinstance(response, Answer):
+            response.line = conn.transport
+        return response
 
 
 async def _ask(session: aiohttp.ClientSession, asked: Asked) -> aiohttp.ClientResponse:
@@ -161,7 +184,14 @@ async def _attempt(session: aiohttp.ClientSession, asked: Asked, pulse: _Pulse) 
         headers.setdefault(name.lower(), value)
     if asked.body is not None and asked.body.error is not None:
         raise asked.body.error
-    return Reply(status=response.status, headers=headers, body=body, cut=cut, unasked=unasked)
+    return Reply(
+        status=response.status,
+        headers=headers,
+        body=body,
+        cut=cut,
+        unasked=unasked,
+        line=response.line if isinstance(response, Answer) else None,
+    )
 
 
 async def _read(response: aiohttp.ClientResponse, limit: int, pulse: _Pulse) -> tuple[bytes, str]:

@@ -29,6 +29,7 @@ _INT_DIGITS = 19  # of which any number fits into 64 bits
 _HALF = re.compile("[\ud800-\udfff]")
 _KEY_SHAPE = re.compile(r"\b(sk|sess)-[\w*.-]{6,}", re.ASCII)
 
+_NO_UPLOAD = ("upload.part", "file", "list", "error")
 _NO_PART = ("upload", "file", "list", "error")  # a part's own word differs between services
 
 _WHAT = {
@@ -97,6 +98,9 @@ class Reader:
         error = _error_object(reply.body)
         meaning = classify(call, reply.status, reply.headers, error)
         message = f"{_WHAT[call]} was answered with status {reply.status}"
+        if meaning.code == "redirect":
+            there = self.clean(reply.headers.get("location"), _MESSAGE_CHARS)
+            message += f", which points to {there or 'nowhere'}"
         words = self.clean((error or {}).get("message"), _MESSAGE_CHARS)
         if words:
             message += f": {words}"
@@ -116,6 +120,7 @@ class Reader:
 
     def bad(self, call: Call, reply: Reply, why: str) -> TransientError:
         """The error for a success that cannot be believed: the outcome is open."""
+        reply.distrust()
         return TransientError(
             f"{_WHAT[call]} was answered with status {reply.status}, but {why}",
             code="bad_reply",
@@ -154,6 +159,8 @@ class Reader:
         upload_id = found.get("id")
         if not is_id(upload_id):
             raise self.bad(call, reply, "the reply has no usable id")
+        if found.get("object") in _NO_UPLOAD:
+            raise self.bad(call, reply, "the reply is about something else than an upload")
         if expected is not None and upload_id != expected:
             raise self.bad(call, reply, "the reply is about another upload")
         status = found.get("status")

@@ -14,12 +14,12 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, Protocol
-from urllib.parse import unquote_to_bytes
 
 import msgspec
 from aiohttp import web
 
 from uploaderd import __version__, logs
+from uploaderd.control import query
 from uploaderd.control.claim import BACKLOG, claim, identity
 from uploaderd.core.model import FileState
 from uploaderd.errors import NotApplicableError, UploaderdError, UsageError
@@ -31,8 +31,6 @@ if TYPE_CHECKING:
 log = logs.get(__name__)
 
 HEADER_BYTES: Final = 8190
-LIMIT_DEFAULT: Final = 100
-LIMIT_MAX: Final = 1000
 
 _SHUTDOWN_S: Final = 1.0
 _ROUNDS: Final = 3
@@ -40,7 +38,6 @@ _BAD_REQUEST: Final = 400
 _CONFLICT: Final = 409
 _SERVER_ERROR: Final = 500
 _MESSAGE_CHARS: Final = 500
-_QUERY: Final = frozenset({"state", "limit", "after", "path"})
 _CODES: Final = {
     400: "bad_request",
     404: "not_found",
@@ -292,8 +289,8 @@ class _Routes:
         return _json(await self._view.status())
 
     async def files(self, request: web.Request) -> web.Response:
-        query = _query(request)
-        state = _text(query, "state")
+        asked = query.split(request.rel_url.raw_query_string)
+        state = query.text(asked, "state")
         if state is not None and state not in set(FileState):
             raise UsageError(
                 f"there is no state {state!r}", hint="one of: " + ", ".join(sorted(FileState))
@@ -301,9 +298,9 @@ class _Routes:
         return _json(
             await self._view.files(
                 state=state,
-                path=query.get("path"),
-                limit=_limit(_text(query, "limit")),
-                after=_text(query, "after"),
+                path=asked.get("path"),
+                limit=query.limit(query.text(asked, "limit")),
+                after=query.text(asked, "after"),
             )
         )
 
@@ -368,37 +365,6 @@ def _refusal(request: web.BaseRequest, refused: web.HTTPException) -> str:
     if isinstance(refused, web.HTTPMethodNotAllowed):
         return f"{refused.method} does not apply to {request.path}"
     return refused.reason
-
-
-def _query(request: web.Request) -> dict[str, bytes]:
-    """Split the query by hand: a path's bytes need not be UTF-8, and yarl would replace them."""
-    found: dict[str, bytes] = {}
-    for pair in request.rel_url.raw_query_string.split("&"):
-        name, _, value = pair.partition("=")
-        if not pair:
-            continue
-        if name not in _QUERY:
-            raise UsageError(
-                f"there is no parameter {name!r}", hint="known are: " + ", ".join(sorted(_QUERY))
-            )
-        if name in found:
-            raise UsageError(f"the parameter {name} is there twice", hint="give it once")
-        found[name] = unquote_to_bytes(value.replace("+", " "))
-    return found
-
-
-def _text(query: dict[str, bytes], name: str) -> str | None:
-    """Give a parameter's text; an empty one is as good as none."""
-    return query.get(name, b"").decode("utf-8", "backslashreplace") or None
-
-
-def _limit(text: str | None) -> int:
-    if text is None:
-        return LIMIT_DEFAULT
-    digits = text.isascii() and text.isdigit() and len(text) <= len(str(LIMIT_MAX))
-    if not digits or not 1 <= int(text) <= LIMIT_MAX:
-        raise UsageError(f"{text!r} is not a limit", hint=f"a whole number, 1 to {LIMIT_MAX}")
-    return int(text)
 
 
 def _json(document: dict[str, object], *, status: int = 200) -> web.Response:

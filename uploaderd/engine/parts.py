@@ -106,7 +106,10 @@ class PartsRun:
                 self._group = group
                 self._start(self._prove())
                 self._senders.add(self._file.id, self)
-                await self._ended.wait()
+                try:
+                    await self._ended.wait()
+                finally:
+                    self._ended.set()  # a group that ends takes no part more
                 for task in self._tasks:
                     task.cancel()
         finally:

@@ -83,9 +83,9 @@ def take(fd: int, name: bytes, identity: Identity, sure: Sure) -> Moved:
         waiting = status(aside, fd)
     kept = False
     try:
-        kept = waiting is not None and _is(waiting, identity)
-        if kept and waiting is not None and stat.S_ISREG(waiting.st_mode):
-            kept = _still(fd, aside, name, identity, sure, read=not untouched)
+        if waiting is not None and _is(waiting, identity):
+            regular = stat.S_ISREG(waiting.st_mode)
+            kept = not regular or _still(fd, aside, name, identity, sure, read=not untouched)
     finally:
         if not kept:
             put_back(fd, aside, name)
@@ -170,7 +170,12 @@ def looks_moved(found: os.stat_result, identity: Identity) -> bool:
 
 
 def _is(found: os.stat_result, identity: Identity) -> bool:
-    """True for that content; a FIFO's or socket's mtime moves, so there the inode decides."""
+    """True for that content; a FIFO's or socket's mtime moves, so there the inode decides.
+
+    A folder is never a file that ended, though it may have got its name and its inode.
+    """
+    if stat.S_ISDIR(found.st_mode):
+        return False
     if stat.S_ISREG(found.st_mode) or stat.S_ISLNK(found.st_mode):
         return beneath.identity_of(found).same_bytes(identity)
     return (found.st_dev, found.st_ino) == (identity.dev, identity.inode)

@@ -254,7 +254,7 @@ class Lookout:
     def _end_scan(self, turn: Turn) -> None:
         turn.scanned = True
         for path in self._asides:
-            self._give_back(path)
+            self._give_back(path, turn)
         self._unreadable &= self._unreadable_now
         if self._notices is not None:
             self._notices.prune()
@@ -262,7 +262,7 @@ class Lookout:
                 self._told.append(("spool.inotify", {"path": str(self._tree.root)}))
             self.mode, self.why = Mode.INOTIFY, ""
 
-    def _give_back(self, path: bytes) -> None:
+    def _give_back(self, path: bytes, turn: Turn) -> None:
         """Free a file that after-care set aside and that nobody may know of any more."""
         try:
             own, why = give_back(self._tree, path, self._ignored)
@@ -270,6 +270,8 @@ class Lookout:
             own, why = path, _whole(error)
         if not why:
             self._astray.discard(path)
+            if own != path and len(turn.batch) < BATCH:  # else an event or the next scan tells
+                turn.batch.append(self._sighting(own, Arrival.RENAMED))
         elif path not in self._astray and len(self._astray) < _TOLD:
             self._astray.add(path)
             facts: dict[str, object] = {

@@ -54,7 +54,8 @@ def set_aside(name: bytes, inode: int) -> bytes | None:
     None if the hidden name had no room for all of it, or is not of our making.
     """
     own = name.partition(_ASIDE)[2]
-    return own if own and aside(own, inode, limit=len(name)) == name else None
+    whole = own not in {b"", b".", b".."} and aside(own, inode, limit=len(name)) == name
+    return own if whole else None
 
 
 def copying(name: bytes) -> bytes:

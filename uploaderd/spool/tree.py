@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
 from uploaderd.core.settle import Writers
-from uploaderd.errors import ChangedError, NotRegularError, SpoolError
+from uploaderd.errors import ChangedError, GoneError, NotRegularError, SpoolError
 from uploaderd.spool import beneath, lease, mounts
 from uploaderd.spool.claims import Claims
 from uploaderd.spool.walk import Walk
@@ -99,8 +99,8 @@ class Tree:
         """Say what a file is now and who writes it.
 
         Raises:
-            GoneError: nothing is there.
-            NotRegularError: a symlink, FIFO, socket, device or folder is; it was not opened.
+            GoneError: nothing is there, or a folder by now.
+            NotRegularError: a symlink, FIFO, socket or device is; it was not opened.
             UnreadableError: it may not be opened.
             SpoolError: the watched folder itself has vanished.
         """
@@ -110,16 +110,16 @@ class Tree:
         """Say what stands at a path, of whatever kind, without opening or following it.
 
         Raises:
-            GoneError: nothing is there.
+            GoneError: nothing is there, or a folder: what is in it is found on its own.
             SpoolError: the watched folder itself has vanished.
         """
-        return self._at(path, lambda fd, name: beneath.identity_of(_lstat(fd, name)))
+        return self._at(path, _identify)
 
     def open_fd(self, path: bytes) -> int:
         """Open a regular file for reading; the caller closes it.
 
         Raises:
-            GoneError: nothing is there.
+            GoneError: nothing is there, or a folder by now.
             NotRegularError: it is of another kind; it was not opened.
             UnreadableError: it may not be opened.
             ChangedError: someone holds a write lease on it, and so writes it.
@@ -257,6 +257,12 @@ def _lstat(parent: int, name: bytes) -> os.stat_result:
     return os.stat(name, dir_fd=parent, follow_symlinks=False)
 
 
+def _identify(parent: int, name: bytes) -> Identity:
+    status = _lstat(parent, name)
+    _must_be_no_folder(status.st_mode, name)
+    return beneath.identity_of(status)
+
+
 def _open_regular(parent: int, name: bytes) -> int:
     # Opening a device or a FIFO can do something, and a name may mean another file in the next
     # moment: so it is taken hold of first, looked at, and only then opened itself.
@@ -292,13 +298,18 @@ _KINDS = {
     stat.S_IFLNK: "a symlink",
     stat.S_IFIFO: "a FIFO",
     stat.S_IFSOCK: "a socket",
-    stat.S_IFDIR: "a folder",
     stat.S_IFCHR: "a device",
     stat.S_IFBLK: "a device",
 }
 
 
+def _must_be_no_folder(mode: int, name: bytes) -> None:
+    if stat.S_ISDIR(mode):
+        raise GoneError(f"{beneath.shown(name)} is a folder now.")
+
+
 def _must_be_regular(mode: int, name: bytes) -> None:
+    _must_be_no_folder(mode, name)
     if not stat.S_ISREG(mode):
         kind = _KINDS.get(stat.S_IFMT(mode), "of a special kind")
         raise NotRegularError(

@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from uploaderd.seams import Offload
     from uploaderd.spool.tree import Tree
 
-_READINGS_PER_S = 10.0  # of events that never end
-_READINGS = 20.0  # at once, after a pause
+READINGS_PER_S = 10.0  # of events that never end
+READINGS = 20.0  # at once, after a pause
 
 __all__ = ["BATCH", "Mode", "Sighting", "Watcher"]
 
@@ -127,11 +127,11 @@ class _Rest:
     """
 
     def __init__(self) -> None:
-        self._credit, self._since = _READINGS, 0.0
+        self._credit, self._since = READINGS, 0.0
 
     def taken(self, now: float) -> float:
         """A batch was taken; return the seconds until the next one may be."""
-        saved = (now - self._since) * _READINGS_PER_S
-        self._credit = min(self._credit + saved, _READINGS) - 1.0
+        saved = (now - self._since) * READINGS_PER_S
+        self._credit = min(self._credit + saved, READINGS) - 1.0
         self._since = now
-        return max(-self._credit / _READINGS_PER_S, 0.0)
+        return max(-self._credit / READINGS_PER_S, 0.0)
