@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 import random
 import sqlite3
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
+
+import aiohttp
 
 from tests.support import outcome
 from tests.support.daemon import DaemonProcess
@@ -57,6 +59,7 @@ class Scene:
         prepare: what happens before that one: ``before`` was died already.
         meddle: what happens while the daemon runs towards its death.
         mend: what happens before the ordinary start.
+        then: what happens right after it.
         sessions: how many sessions of the service may have got parts.
         last_name: its name in the spool at last.
         filed_as: its name below ``done/``, where that is another one.
@@ -75,6 +78,7 @@ class Scene:
     prepare: Callable[[DaemonProcess], Awaitable[None]] | None = None
     meddle: Callable[[DaemonProcess, Emulator], Awaitable[None]] | None = None
     mend: Callable[[DaemonProcess], None] | None = None
+    then: Callable[[DaemonProcess, Death], Awaitable[None]] | None = None
     sessions: int = 1
     counted: bool = True
     moved: bool = True
@@ -107,6 +111,8 @@ async def play(scene: Scene, death: Death, root: Path) -> None:
         if scene.mend is not None:
             scene.mend(daemon)
         await daemon.start()
+        if scene.then is not None:
+            await scene.then(daemon, death)
         await daemon.until_drained(files=scene.settles)
         await wait_until(
             lambda: not outcome.unended(daemon.state_dir), what="every session to have ended"
@@ -235,6 +241,41 @@ async def rename_meanwhile(daemon: DaemonProcess) -> None:
     (daemon.spool / NAME).rename(daemon.spool / OTHER_NAME)
 
 
+async def say_pause(daemon: DaemonProcess, emulator: Emulator) -> None:
+    """Pause the daemon while a part is sent, which is the end of it."""
+    await half_way(emulator)
+    with suppress(aiohttp.ClientError):
+        await daemon.ask("/v1/pause", method="POST")
+
+
+async def resume_if_paused(daemon: DaemonProcess, death: Death) -> None:
+    """What was kept of the word holds; then it is taken back."""
+    state = (await daemon.status())["state"]
+    assert state == ("paused" if death.when == "after" else "running")
+    await daemon.ask("/v1/resume", method="POST")
+
+
+async def dismiss(daemon: DaemonProcess, emulator: Emulator) -> None:
+    """Cancel the file while a part is sent, which is the end of the daemon."""
+    await half_way(emulator)
+    with suppress(aiohttp.ClientError):
+        await _cancel(daemon)
+
+
+async def dismiss_again(daemon: DaemonProcess, death: Death) -> None:
+    """Cancel it once more, unless that was kept."""
+    row = await daemon.file(NAME)
+    assert row is not None
+    assert (row["state"] == "cancelled") == (death.when == "after")
+    await _cancel(daemon)
+
+
+async def _cancel(daemon: DaemonProcess) -> None:
+    row = await daemon.file(NAME)
+    assert row is not None
+    await daemon.ask(f"/v1/files/{row['id']}/cancel", method="POST")
+
+
 async def take_its_place(daemon: DaemonProcess) -> None:
     """Put a foreign file where the source was to go."""
     (daemon.spool / "done" / NAME).write_bytes(b"foreign")
@@ -309,6 +350,18 @@ RENAMED_LATE = Scene(
     last_name=OTHER_NAME,
 )
 
+PAUSED = Scene(name="paused", faults=STALLED, meddle=say_pause, then=resume_if_paused)
+DISMISSED = Scene(
+    name="dismissed",
+    faults=("call=part,action=stall,skip=1,at=65536",),
+    meddle=dismiss,
+    then=dismiss_again,
+    arrives=None,
+    ending="cancelled",
+    settles=1,
+    moved=False,
+)
+
 SCENES = {
     scene.name: scene
     for scene in (
@@ -334,5 +387,7 @@ SCENES = {
         BLOCKED,
         RENAMED,
         RENAMED_LATE,
+        PAUSED,
+        DISMISSED,
     )
 }
