@@ -121,10 +121,12 @@ def test_progress_counts_stored_bytes_and_flying_parts() -> None:
 
 def test_an_id_that_was_given_before_is_known() -> None:
     """A service that repeats one is not believed."""
-    board = Board(planned(2))
-    land(board, board.take())
-    assert board.knows("part_1")
-    assert not board.knows("part_2")
+    first, second = planned(2)
+    stored = replace(first, state=PartState.STORED, part_id="part_1", digest=bytes(16))
+    board = Board([stored, second])
+    assert not board.claim("part_1")
+    assert board.claim("part_2")
+    assert not board.claim("part_2")
 
 
 @given(st.data())

@@ -75,7 +75,7 @@ uploading  Restarted>queued Deferred>deferred Held>held Refused>failed Recovered
 completing Renamed>completing Completed>done Ambiguous>uncertain Restarted>queued
 completing Deferred>deferred Held>held
 completing Refused>failed Recovered>uncertain
-uncertain  Renamed>uncertain
+uncertain  Renamed>uncertain Changed>settling Gone>cancelled
 uncertain  Completed>done Ambiguous>uncertain Restarted>queued Held>held Recovered>uncertain
 deferred   Renamed>deferred Sighted>settling Gone>cancelled Due>queued Recovered>deferred
 held       Renamed>held Sighted>settling Gone>cancelled Due>queued Recovered>held

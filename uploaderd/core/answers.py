@@ -217,6 +217,10 @@ RULES: tuple[Rule, ...] = (
     # A list that is refused says nothing about the file whose outcome it was to tell.
     Rule(name="list refused", verdict=Verdict.TRANSIENT, code="list_refused",
          calls=_LIST, statuses=_4XX),
+    # No create names an upload: this is the answer to another request on the same connection.
+    Rule(name="create: about an upload", verdict=Verdict.TRANSIENT, code="bad_reply",
+         calls=_CREATE, statuses=_REFUSED, codes=frozenset({"upload_not_pending"}),
+         acted=_CREATE),
     # -- the file --------------------------------------------------------------------------------
     Rule(name="create: rule of the purpose", verdict=Verdict.REJECTED, code="purpose_rule",
          calls=_CREATE, statuses=_MALFORMED,

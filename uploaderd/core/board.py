@@ -38,6 +38,7 @@ class Board:
         )
         self._flying: set[int] = set()
         self._fresh: set[int] = set()
+        self._ids = {part.part_id for part in self._parts.values() if part.part_id is not None}
         self._seen: dict[int, bytes] = {}
         self._stored_bytes = sum(p.length for p in self._parts.values() if _is_stored(p))
         self._stored = sum(1 for p in self._parts.values() if _is_stored(p))
@@ -108,9 +109,12 @@ class Board:
         self._front = max(self._front, part.offset + part.length)
         return part
 
-    def knows(self, part_id: str) -> bool:
-        """Whether another part bears this id already; a service that repeats one is not sane."""
-        return any(part.part_id == part_id for part in self._parts.values())
+    def claim(self, part_id: str) -> bool:
+        """Note a part's id; False if another part bears it, since replies may be mistaken."""
+        if part_id in self._ids:
+            return False
+        self._ids.add(part_id)
+        return True
 
     def update(self, part: Part) -> None:
         """Note a step of a part that goes on flying."""

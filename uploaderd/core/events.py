@@ -185,7 +185,8 @@ def shifted(event: Event, by_s: float) -> Event:
     return replace(moved, reason=replace(moved.reason, until_s=moved.reason.until_s + by_s))
 
 
-Event = (    Sighted
+Event = (
+    Sighted
     | Renamed
     | Unsettled
     | Settled

@@ -87,6 +87,8 @@ TABLE: dict[FileState, dict[type[Event], FileState]] = {
     },
     S.UNCERTAIN: {
         Renamed: S.UNCERTAIN,
+        Changed: S.SETTLING,
+        Gone: S.CANCELLED,
         Completed: S.DONE,
         Ambiguous: S.UNCERTAIN,
         Restarted: S.QUEUED,

@@ -14,6 +14,7 @@ from uploaderd.core.reconcile import Absent, Candidate, Found, Several, judge, n
 from uploaderd.core.report import full_path
 from uploaderd.core.retry import defer_s
 from uploaderd.engine import calls
+from uploaderd.engine.rereading import superseded
 from uploaderd.errors import (
     ChecksumError,
     ServiceError,
@@ -80,13 +81,18 @@ async def reconcile(ctx: Context, service: Service, file: File) -> None:
 
     The same complete again may answer. If the service refuses it, or may have acted on that one
     too, its list of files tells: one match is adopted, several wait for a person, and none after
-    a while begins anew, once the service has refused to complete.
+    a while begins anew, once the service has refused to complete. Where the file has another
+    content by now, the session is cancelled in place of completed: if that works, nothing arrived.
     """
     upload = await ctx.keep(ctx.journal.upload, file.upload or "")
     if upload is None or upload.remote_id is None:
         await ctx.apply(file, calls.begin_anew(file, "Its session is not in the journal."))
         return
     parts = await ctx.keep(ctx.journal.parts, upload.key)
+    found = await superseded(ctx, file)
+    if found is not None:
+        await ctx.apply(file, await _give_up(ctx, service, file, upload, found))
+        return
     part_ids = [part.part_id for part in parts if part.part_id is not None]
     if not parts or len(part_ids) < len(parts):
         # An id that is not known cannot be named again; whether it was acted upon can be seen.
@@ -110,6 +116,27 @@ async def reconcile(ctx: Context, service: Service, file: File) -> None:
         await ctx.apply(file, event)
     else:
         await ctx.apply(file, await _arrived(ctx, file, remote))
+
+
+async def _give_up(
+    ctx: Context, service: Service, file: File, upload: Upload, found: Event
+) -> Event:
+    """End a session whose content is not the file's any more, unless it was completed already."""
+    request_id = ctx.new_id()
+    await ctx.keep(
+        ctx.journal.request, request_id, file.id, "cancel", ctx.wall_s, upload=upload.key
+    )
+    try:
+        await service.client.cancel(upload.remote_id or "", request_id=request_id)
+    except ServiceError as error:
+        calls.note(ctx, service, error)
+        await ctx.keep(ctx.journal.answered, request_id, calls.outcome(error))
+        if isinstance(error, TransientError | TargetBlockedError):
+            return _later(ctx, file, upload, error)
+        return await _search(ctx, service, file, upload)
+    calls.taken(ctx, service)
+    await ctx.keep(ctx.journal.answered, request_id, "ok")
+    return found
 
 
 async def _ask(

@@ -230,7 +230,7 @@ class PartsRun:
             part_id = await self._service.client.add_part(
                 self._upload.remote_id or "", body, request_id=request_id
             )
-            if self._board.knows(part_id):
+            if not self._board.claim(part_id):
                 raise TransientError(
                     "the service gave two parts the same id", code="bad_reply", acted=True
                 )

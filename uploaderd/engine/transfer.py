@@ -5,22 +5,19 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from uploaderd.core.events import AlreadyUploaded, Assembled, Changed, Event
-from uploaderd.core.plan import MIB, Range
 from uploaderd.core.report import Progress
 from uploaderd.engine.assembling import complete
 from uploaderd.engine.parts import PartsRun
+from uploaderd.engine.rereading import md5_of
 from uploaderd.engine.session import open_session
 from uploaderd.engine.settling import event_of
 from uploaderd.errors import ChangedError, SpoolError
-from uploaderd.source import Md5Pass
 
 if TYPE_CHECKING:
     from uploaderd.core.model import File, Upload
     from uploaderd.engine.context import Context, Place, Service
     from uploaderd.engine.senders import Senders
     from uploaderd.source import Source
-
-READ_BYTES = 32 * MIB
 
 
 class Transfer:
@@ -154,13 +151,10 @@ class Transfer:
         path = self.file.path
         if await ctx.keep(ctx.journal.uploaded_content, watch, path, size) is None:
             return None
-        whole = Md5Pass(source, [Range(number=1, offset=0, length=size)])
         try:
-            while not whole.finished:
-                await ctx.disk(whole.advance, READ_BYTES, size)
+            md5 = await md5_of(ctx, source, size)
         except SpoolError as error:
             return event_of(ctx, self.file, error)
-        md5 = whole.hexdigest()
         known = await ctx.keep(ctx.journal.uploaded_content, watch, path, size, md5)
         if known is None or known.remote_file is None or known.result is None:
             return None

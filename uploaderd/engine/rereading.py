@@ -1,0 +1,55 @@
+"""Reading a file again, where its stamps do not say whether it is still what was sent."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from uploaderd.core.events import Changed, Gone
+from uploaderd.core.plan import MIB, Range
+from uploaderd.errors import GoneError, SpoolError
+from uploaderd.source import Md5Pass
+
+if TYPE_CHECKING:
+    from uploaderd.core.events import Event
+    from uploaderd.core.model import File
+    from uploaderd.engine.context import Context
+    from uploaderd.source import Source
+
+READ_BYTES = 32 * MIB
+
+
+async def md5_of(ctx: Context, source: Source, size: int) -> str:
+    """Read it once.
+
+    Raises:
+        SpoolError: it cannot be read to its end.
+    """
+    whole = Md5Pass(source, [Range(number=1, offset=0, length=size)])
+    while not whole.finished:
+        await ctx.disk(whole.advance, READ_BYTES, size)
+    return whole.hexdigest()
+
+
+async def superseded(ctx: Context, file: File) -> Event | None:
+    """What became of a file whose content may be at the service; None: it stands as it was.
+
+    Its bytes are read only where the ctime alone is another one, since mtime can be put back. What
+    cannot be told now counts as unchanged.
+    """
+    place = ctx.places[file.watch]
+    try:
+        identity = await ctx.disk(place.tree.identify, file.path)
+        if identity == file.identity:
+            return None
+        if not identity.same_bytes(file.identity):
+            return Changed(identity=None)
+        source = await ctx.disk(place.open_source, file.path)
+        try:
+            same = await md5_of(ctx, source, identity.size) == file.md5
+        finally:
+            source.close()
+    except GoneError:
+        return Gone()
+    except SpoolError:
+        return None
+    return None if same else Changed(identity=None)
