@@ -6,7 +6,13 @@ from typing import TYPE_CHECKING
 
 from uploaderd.core.events import Changed, Gone
 from uploaderd.core.plan import MIB, Range
-from uploaderd.errors import GoneError, SpoolError
+from uploaderd.errors import (
+    ChangedError,
+    GoneError,
+    NotRegularError,
+    SpoolError,
+    UnreadableError,
+)
 from uploaderd.source import Md5Pass
 
 if TYPE_CHECKING:
@@ -33,8 +39,7 @@ async def md5_of(ctx: Context, source: Source, size: int) -> str:
 async def superseded(ctx: Context, file: File) -> Event | None:
     """What became of a file whose content may be at the service; None: it stands as it was.
 
-    Its bytes are read only where the ctime alone is another one, since mtime can be put back. What
-    cannot be told now counts as unchanged.
+    Its bytes are read only where the ctime alone is another one, since mtime can be put back.
     """
     place = ctx.places[file.watch]
     try:
@@ -50,6 +55,8 @@ async def superseded(ctx: Context, file: File) -> Event | None:
             source.close()
     except GoneError:
         return Gone()
+    except (ChangedError, NotRegularError, UnreadableError):
+        return Changed(identity=None)  # it settles again, and that says what is wrong with it
     except SpoolError:
         return None
     return None if same else Changed(identity=None)
