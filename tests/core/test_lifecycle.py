@@ -147,7 +147,7 @@ def test_the_table_has_no_step_that_is_not_meant() -> None:
     assert flat == STEPS
 
 
-@pytest.mark.parametrize("state", TERMINAL)
+@pytest.mark.parametrize("state", sorted(TERMINAL))
 def test_a_terminal_state_is_never_left(state: FileState) -> None:
     """Done, failed and cancelled lead only to themselves."""
     assert {to for (start, _), to in STEPS.items() if start is state} == {state}

@@ -30,6 +30,7 @@ KEY: Final = "sk-demo-not-a-secret"
 _START_S: Final = 15.0
 _STOP_S: Final = 30.0
 _LAST_LINES: Final = 15
+_SOCKET_BYTES: Final = 107
 # A child must not see the caller's service, key, folders or service manager.
 _FOREIGN: Final = (
     "OPENAI_",
@@ -61,6 +62,14 @@ bandwidth = "28MiB/s"
 """
 
 
+def _place_of_the_socket(root: Path) -> Path:
+    """A folder in the stage, or a short one where its path is too long for a socket (unix(7))."""
+    inside = root / "run"
+    if len(os.fsencode(inside / "status.sock")) <= _SOCKET_BYTES:
+        return inside
+    return Path(tempfile.mkdtemp(prefix="uploaderd-demo-", dir="/tmp"))
+
+
 class Stage:
     """A folder with sources, spool, store and state, an emulator and a daemon."""
 
@@ -71,7 +80,8 @@ class Stage:
         self.spool = self.root / "spool"
         self.store = self.root / "store"
         self.base_url = ""
-        self.client = Client(self.root / "run" / "status.sock")
+        self._run = _place_of_the_socket(self.root)
+        self.client = Client(self._run / "status.sock")
         self._config = self.root / "config.toml"
         self._log = self.root / "daemon.log"
         self._emulator: subprocess.Popen[bytes] | None = None
@@ -96,6 +106,7 @@ class Stage:
                 _end(process)
         if not self._keep:
             shutil.rmtree(self.root, ignore_errors=True)
+        shutil.rmtree(self._run, ignore_errors=True)
 
     @property
     def pid(self) -> int:

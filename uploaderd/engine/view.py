@@ -68,7 +68,7 @@ class EngineView:
                 ],
                 targets=[_target(s.name, s.gate, now.wall_s) for s in ctx.services.values()],
                 active=[await self._document(t.file) for t in self._transfers()],
-                trouble="; ".join(sorted(ctx.trouble.values())) or None,
+                trouble="; ".join(sorted(set(ctx.trouble.values()))) or None,
             )
         )
 
@@ -122,7 +122,7 @@ class EngineView:
 
     async def health(self) -> str | None:
         """What is wrong with the daemon's surroundings, or None."""
-        return "; ".join(sorted(self._ctx.trouble.values())) or None
+        return "; ".join(sorted(set(self._ctx.trouble.values()))) or None
 
     def _state(self) -> str:
         if self._engine.draining:

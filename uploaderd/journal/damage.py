@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 DAMAGE = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_TOOBIG})
 LONGEST = 200
-_ROOM = "make room on its disk; work goes on by itself after that"
+_ROOM = "make room on its disk"
 _BROKEN = "see the kernel's log (dmesg) and mend its disk; nothing was set aside"
 _BUSY = "another program holds it: close that one"
 _RIGHTS = "give the daemon's user the right to read and write it and its folder"
