@@ -367,3 +367,12 @@ def test_every_reason_code_is_dotted_and_says_its_state() -> None:
         assert FileState(state)
         assert dot
         assert word.replace("_", "").isalpha()
+
+
+@pytest.mark.parametrize("state", [FileState.UPLOADING, FileState.UNCERTAIN, FileState.DONE])
+def test_a_rename_does_not_vouch_for_what_was_written_before_it(state: FileState) -> None:
+    """Where the bytes may be at the service already, the ctime that they were sent with stays."""
+    now_there = replace(IDENTITY, ctime_ns=99)
+    renamed = events.Renamed(path=b"y", identity=now_there)
+    kept = decide(a_file(state), renamed, NOW).file.identity
+    assert kept == (now_there if state is FileState.UPLOADING else IDENTITY)

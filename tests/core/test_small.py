@@ -65,8 +65,8 @@ def test_a_session_whose_time_nobody_knows_is_not_surely_over() -> None:
     """It may still be open at the service, so its cancel is asked for."""
     assert not surely_over(UPLOAD, at(500.0, 3.0, "b"))
     assert not surely_over(UPLOAD, at(9e9, 3.0, "b"))
-    assert surely_over(UPLOAD, at(0.0, 3_700.0))
-    assert not surely_over(UPLOAD, at(9e9, 3_699.0))
+    assert surely_over(UPLOAD, at(0.0, 7_300.0))
+    assert not surely_over(UPLOAD, at(9e9, 7_299.0))
 
 
 def test_a_session_is_over_a_little_before_its_time() -> None:

@@ -195,6 +195,7 @@ class _Connection(web.RequestHandler):
             keepalive_timeout=crowd.limits.idle_s,
             max_line_size=HEADER_BYTES,
             max_field_size=HEADER_BYTES,
+            auto_decompress=False,  # no body is used; one that is no gzip would be logged as ours
         )
         self._crowd = crowd
         self._deadline: asyncio.TimerHandle | None = None

@@ -46,6 +46,9 @@ from uploaderd.core.transitions import (
     effects_of,
 )
 
+# What may be at the service already: a rename must not vouch for what was written before it.
+VOUCHED = frozenset({FileState.COMPLETING, FileState.UNCERTAIN, FileState.DONE, FileState.FAILED})
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Decision:
@@ -119,6 +122,8 @@ def _apply(file: File, event: Event, now: Now) -> File:  # noqa: C901, PLR0911, 
             )
         case Renamed(path=path, identity=identity):
             settling = file.state is FileState.SETTLING
+            if file.state in VOUCHED:  # so that filing still asks for the bytes
+                identity = replace(identity, ctime_ns=file.identity.ctime_ns)
             return replace(
                 file,
                 path=path,

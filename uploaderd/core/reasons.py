@@ -34,6 +34,10 @@ SENTENCES: dict[str, str] = {
     "deferred.gateway": "{detail} It is tried again by itself.",
     "deferred.conflict": "{detail} It is tried again by itself.",
     "deferred.deadline": ("{detail} It is begun at an hour whose bandwidth lets it through."),
+    "deferred.twin": (
+        "Another file of that name and size may have arrived; once that is found out it goes on, "
+        "lest one be taken for the other."
+    ),
     "deferred.spool": "{detail} It is tried again by itself.",
     "held.deadline": (
         "{detail} Raise the bandwidth under [transfer] and restart the daemon, or split the file."

@@ -46,9 +46,10 @@ def remaining_s(upload: Upload, now: Now) -> float:
 def surely_over(upload: Upload, now: Now) -> bool:
     """Whether the session has ended beyond doubt, so that no cancel is needed any more.
 
-    Across boots the wall clock is all there is, and it may have jumped: then it is to be asked.
+    The service may count from later, when a slow ``create`` reached it; across boots the wall
+    clock is all there is, and it may have jumped: then it is to be asked.
     """
-    return upload.boot_id == now.boot_id and remaining_s(upload, now) <= 0
+    return upload.boot_id == now.boot_id and remaining_s(upload, now) <= -upload.life_s
 
 
 def life_s(created_at: float | None, expires_at: float | None, usual_s: float) -> float:

@@ -15,12 +15,7 @@ from uploaderd.core.report import full_path
 from uploaderd.core.retry import defer_s
 from uploaderd.engine import calls
 from uploaderd.engine.rereading import superseded
-from uploaderd.errors import (
-    ChecksumError,
-    ServiceError,
-    TargetBlockedError,
-    TransientError,
-)
+from uploaderd.errors import ServiceError, TargetBlockedError, TransientError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -106,9 +101,6 @@ async def reconcile(ctx: Context, service: Service, file: File) -> None:
             found = await _search(ctx, service, file, upload)
             event = found if isinstance(found, Completed | Held) else event
         await ctx.apply(file, event)
-        return
-    except ChecksumError as error:
-        await ctx.apply(file, calls.begin_anew(file, calls.sentence(error)))
         return
     except ServiceError as error:
         log.info("complete.refused", id=file.id, text=str(error))

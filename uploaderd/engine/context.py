@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
+from weakref import WeakValueDictionary
 
 from uploaderd import logs
 from uploaderd.core import model
@@ -135,6 +136,7 @@ class Context:
         day_s: seconds since local midnight at a wall time, for the bandwidth timetable.
         trouble: what is wrong with the daemon's surroundings now, by subject.
         go: set unless the operator paused the daemon; no request leaves without it.
+        alone: a lock for each name, size and purpose at a target that is being completed.
         writing: since when (CLOCK_BOOTTIME) a settling file is held open for writing.
     """
 
@@ -157,6 +159,9 @@ class Context:
     go: asyncio.Event = field(default_factory=asyncio.Event)
     trouble: dict[str, str] = field(default_factory=dict)
     writing: dict[str, float] = field(default_factory=dict)
+    alone: WeakValueDictionary[tuple[str, ...], asyncio.Lock] = field(
+        default_factory=WeakValueDictionary
+    )
 
     @property
     def wall_s(self) -> float:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING
 
-from uploaderd.core.events import AlreadyUploaded, Assembled, Changed, Event
+from uploaderd.core.events import AlreadyUploaded, Assembled, Changed, Deferred, Event
+from uploaderd.core.reasons import reason
 from uploaderd.core.report import Progress
 from uploaderd.engine.assembling import complete
 from uploaderd.engine.parts import PartsRun
@@ -18,6 +20,8 @@ if TYPE_CHECKING:
     from uploaderd.engine.context import Context, Place, Service
     from uploaderd.engine.senders import Senders
     from uploaderd.source import Source
+
+TWIN_S = 5.0
 
 
 class Transfer:
@@ -106,19 +110,26 @@ class Transfer:
         event = await self._run.run()
         if event is not None:
             return event
-        try:
-            await self._verify(source)
-        except SpoolError as error:
-            return event_of(ctx, self.file, error)
-        await self._end(Assembled(md5=self._run.md5()))
-        await complete(
-            ctx,
-            self._service,
-            self.file,
-            session.upload,
-            self._run.part_ids,
-            asked_before=session.upload.complete_sent,
-        )
+        return await self._complete(source, session.upload, self._run)
+
+    async def _complete(self, source: Source, upload: Upload, run: PartsRun) -> Event | None:
+        """Complete it, unless a twin is in doubt: only names and sizes tell them apart."""
+        ctx = self._ctx
+        key = (upload.target, upload.filename, str(upload.size), upload.purpose)
+        async with ctx.alone.setdefault(key, asyncio.Lock()):
+            if await ctx.keep(ctx.journal.twin_in_doubt, self.file.id, upload):
+                due_s = ctx.wall_s + TWIN_S
+                why = reason("deferred.twin", until_s=due_s)
+                return Deferred(reason=why, due_s=due_s, deferrals=self.file.deferrals)
+            try:
+                await self._verify(source)
+            except SpoolError as error:
+                return event_of(ctx, self.file, error)
+            await self._end(Assembled(md5=run.md5()))
+            asked_before = upload.complete_sent
+            await complete(
+                ctx, self._service, self.file, upload, run.part_ids, asked_before=asked_before
+            )
         return None
 
     async def _beforehand(self, source: Source) -> Event | None:

@@ -211,6 +211,17 @@ class Questions(Store):
         )
         return frozenset(row["id"] for row in rows)
 
+    def twin_in_doubt(self, file: str, upload: Upload) -> bool:
+        """Whether another file of this name, size and purpose may have arrived at its target."""
+        return bool(
+            self._all(
+                "SELECT 1 FROM files f JOIN uploads u ON u.key = f.upload"
+                " WHERE f.state IN ('completing', 'uncertain') AND f.id <> ? AND f.target = ?"
+                " AND u.filename = ? AND u.size = ? AND u.purpose = ? LIMIT 1",
+                (file, upload.target, upload.filename, upload.size, upload.purpose),
+            )
+        )
+
     def owner_of(self, target: str, remote_file: str) -> File | None:
         """The file that arrived as this one of the service's."""
         row = self._one(
