@@ -18,6 +18,7 @@ from uploaderd.core.model import FileState
 from uploaderd.core.report import escape_path, receipt_document
 from uploaderd.engine.calls import sentence
 from uploaderd.errors import NameTakenError, SpoolError
+from uploaderd.spool.filing import Moved
 
 if TYPE_CHECKING:
     from uploaderd.core.model import File
@@ -74,4 +75,12 @@ async def _file(ctx: Context, place: Place, file: File, name: bytes) -> None:
     elif how == "delete":
         moved = await ctx.disk(place.filing.remove, file.path, file.identity, md5=file.md5)
         log.debug("file.removed", id=file.id, how=moved.value)
+    else:
+        moved = Moved.ALREADY
+    due_s = (file.finished_s or 0.0) + place.settings.rescan_s
+    if moved is Moved.SOURCE_GONE and due_s - place.settings.rescan_s <= ctx.wall_s < due_s:
+        # By the next scan it is known whether it was removed or has got another name.
+        detail = "It is not under its name any more."
+        await ctx.apply(file, FilingFailed(detail=detail, due_s=due_s))
+        return
     await ctx.apply(file, Filed(place=shown))
