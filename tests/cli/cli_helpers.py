@@ -132,6 +132,18 @@ class FakeView:
                 }
         return None
 
+    async def pause(self) -> dict[str, object]:
+        """Say how it stands; nothing is paused here."""
+        return await self.status()
+
+    async def resume(self) -> dict[str, object]:
+        """The same."""
+        return await self.status()
+
+    async def cancel(self, file_id: str) -> dict[str, object] | None:
+        """Give the row; nothing is cancelled here."""
+        return await self.file(file_id)
+
     async def health(self) -> str | None:
         """Be well."""
         return None

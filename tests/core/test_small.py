@@ -21,7 +21,6 @@ from uploaderd.core.schedule import (
     life_s,
     pick,
     remaining_s,
-    surely_over,
 )
 
 UPLOAD = Upload(
@@ -59,14 +58,6 @@ def test_after_a_reboot_the_wall_clock_is_all_there_is() -> None:
 def test_a_creation_in_the_future_of_another_boot_counts_as_over() -> None:
     """The wall clock was set back: nothing is known of the time that passed."""
     assert expired(UPLOAD, at(500.0, 3.0, "b"))
-
-
-def test_a_session_whose_time_nobody_knows_is_not_surely_over() -> None:
-    """It may still be open at the service, so its cancel is asked for."""
-    assert not surely_over(UPLOAD, at(500.0, 3.0, "b"))
-    assert not surely_over(UPLOAD, at(9e9, 3.0, "b"))
-    assert surely_over(UPLOAD, at(0.0, 7_300.0))
-    assert not surely_over(UPLOAD, at(9e9, 7_299.0))
 
 
 def test_a_session_is_over_a_little_before_its_time() -> None:

@@ -77,4 +77,5 @@ def _pairs(table: dict[str, object]) -> list[str]:
 
 def _value(value: object) -> str:
     """JSON writes these kinds of values the way TOML does."""
-    return json.dumps(value)
+    # TOML takes JSON's strings but for surrogate pairs and a raw DEL.
+    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")

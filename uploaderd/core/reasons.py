@@ -35,8 +35,8 @@ SENTENCES: dict[str, str] = {
     "deferred.conflict": "{detail} It is tried again by itself.",
     "deferred.deadline": ("{detail} It is begun at an hour whose bandwidth lets it through."),
     "deferred.twin": (
-        "Another file of that name and size may have arrived; once that is found out it goes on, "
-        "lest one be taken for the other."
+        "Another file of that name may have arrived; once that is found out it goes on, lest one "
+        "be taken for the other."
     ),
     "deferred.spool": "{detail} It is tried again by itself.",
     "held.deadline": (

@@ -43,15 +43,6 @@ def remaining_s(upload: Upload, now: Now) -> float:
     return upload.life_s - elapsed_s if elapsed_s >= 0 else -1.0
 
 
-def surely_over(upload: Upload, now: Now) -> bool:
-    """Whether the session has ended beyond doubt, so that no cancel is needed any more.
-
-    The service may count from later, when a slow ``create`` reached it; across boots the wall
-    clock is all there is, and it may have jumped: then it is to be asked.
-    """
-    return upload.boot_id == now.boot_id and remaining_s(upload, now) <= -upload.life_s
-
-
 def life_s(created_at: float | None, expires_at: float | None, usual_s: float) -> float:
     """How long a session lives, in seconds, by the service's own stamps.
 

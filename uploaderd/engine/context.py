@@ -136,7 +136,7 @@ class Context:
         day_s: seconds since local midnight at a wall time, for the bandwidth timetable.
         trouble: what is wrong with the daemon's surroundings now, by subject.
         go: set unless the operator paused the daemon; no request leaves without it.
-        alone: a lock for each name, size and purpose at a target that is being completed.
+        alone: a lock for each name and purpose that is being completed at a target.
         writing: since when (CLOCK_BOOTTIME) a settling file is held open for writing.
     """
 

@@ -113,9 +113,9 @@ class Transfer:
         return await self._complete(source, session.upload, self._run)
 
     async def _complete(self, source: Source, upload: Upload, run: PartsRun) -> Event | None:
-        """Complete it, unless a twin is in doubt: only names and sizes tell them apart."""
+        """Complete it, unless one of its name is in doubt: the list might tell of either."""
         ctx = self._ctx
-        key = (upload.target, upload.filename, str(upload.size), upload.purpose)
+        key = (upload.target, upload.filename, upload.purpose)
         async with ctx.alone.setdefault(key, asyncio.Lock()):
             if await ctx.keep(ctx.journal.twin_in_doubt, self.file.id, upload):
                 due_s = ctx.wall_s + TWIN_S

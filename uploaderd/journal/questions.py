@@ -212,13 +212,16 @@ class Questions(Store):
         return frozenset(row["id"] for row in rows)
 
     def twin_in_doubt(self, file: str, upload: Upload) -> bool:
-        """Whether another file of this name, size and purpose may have arrived at its target."""
+        """Whether another file of this name and purpose may have arrived at its target.
+
+        Whatever its size: the service need not tell that (protocol notes, "Objects").
+        """
         return bool(
             self._all(
                 "SELECT 1 FROM files f JOIN uploads u ON u.key = f.upload"
                 " WHERE f.state IN ('completing', 'uncertain') AND f.id <> ? AND f.target = ?"
-                " AND u.filename = ? AND u.size = ? AND u.purpose = ? LIMIT 1",
-                (file, upload.target, upload.filename, upload.size, upload.purpose),
+                " AND u.filename = ? AND u.purpose = ? LIMIT 1",
+                (file, upload.target, upload.filename, upload.purpose),
             )
         )
 
