@@ -155,6 +155,13 @@ def test_an_outage_does_not_hide_a_wrong_key() -> None:
     assert gate.code == "auth"
 
 
+def test_a_probe_that_is_asked_to_wait_has_an_answer() -> None:
+    """Nobody else is sent to be told the same; the outage is over."""
+    gate = Gate(state=GateState.PROBING, code="outage", probes=3).limited(60.0)
+    assert not gate.admits(59.0)
+    assert (gate.code, gate.probes) == ("", 0)
+
+
 def test_a_rate_limit_does_not_open_a_shut_gate() -> None:
     """The graver trouble stays."""
     gate = Gate().shut("quota", "Spent.", 0.0)

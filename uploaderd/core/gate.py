@@ -51,8 +51,11 @@ class Gate:
                 return False
 
     def limited(self, until_s: float) -> Gate:
-        """The service asked for a pause: nobody sends before ``until_s``."""
-        if self.state in {GateState.SHUT, GateState.PROBING}:
+        """The service asked for a pause: nobody sends before ``until_s``.
+
+        That is an answer, so it ends an outage.
+        """
+        if self.state is GateState.SHUT:
             return self
         latest = max(until_s, self.until_s or until_s)
         detail = "The service asked for a pause."

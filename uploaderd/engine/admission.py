@@ -56,14 +56,18 @@ class Admission:
         passed = {*self._transfers, *benched}
         limit = ctx.transfer.files_in_flight + len(passed)
         self.postponed = {}
-        for file in await ctx.keep(ctx.journal.queued, limit, shut):
+        full = [p.name for p in ctx.places.values() if p.filing_away in ctx.trouble]
+        for file in await ctx.keep(ctx.journal.queued, limit, shut, full):
             if len(self._transfers) >= ctx.transfer.files_in_flight:
                 break
             if file.id in passed:
                 continue
-            if file.upload is None and not await self._in_time(file):
+            if file.upload is None and self._is_too_slow(file):
+                await self._settle_again(file)  # the rate of the hour changed while it waited
+            elif file.upload is None and not await self._in_time(file):
                 break  # what is behind it waits too, or it would never find its time
-            await self._take_up(file)
+            else:
+                await self._take_up(file)
         return SHUT_TICK_S if shut else TICK_S
 
     async def _take_up(self, file: File) -> None:
@@ -85,17 +89,21 @@ class Admission:
         """It settles anew, and takes the watch's target and the bandwidth of now."""
         await self._ctx.apply(file, Sighted(identity=file.identity, arrival=file.arrival))
 
+    def _is_too_slow(self, file: File) -> bool:
+        """Whether the bandwidth of now would not carry it."""
+        ctx, service = self._ctx, self._ctx.services.get(file.target)
+        if service is None:
+            return False
+        life_s = LIFE_S[service.flavour] - EXPIRY_MARGIN_S
+        day_s = ctx.day_s(ctx.wall_s)
+        return begin_in_s(ctx.transfer.bandwidth, day_s, file.identity.size, life_s) != 0
+
     async def _in_time(self, file: File) -> bool:
         """Whether a session that is opened for it now can be finished (design, decision 9)."""
         ctx, service = self._ctx, self._ctx.services.get(file.target)
         if service is None:
             return True
-        size, usual_s = file.identity.size, LIFE_S[service.flavour] - EXPIRY_MARGIN_S
-        bandwidth, day_s = ctx.transfer.bandwidth, ctx.day_s(ctx.wall_s)
-        if begin_in_s(bandwidth, day_s, size, usual_s) != 0:
-            await self._settle_again(file)  # the rate of the hour changed while it waited
-            return False
-        now = ctx.clock.now()
+        now, size = ctx.clock.now(), file.identity.size
         names = [s.name for s in ctx.services.values() if s.gate.admits(now.wall_s)]
         others = [
             Open(left=left, remaining_s=remaining_s(upload, now))

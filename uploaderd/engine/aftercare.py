@@ -6,6 +6,7 @@ The receipt claims the name, so the move never finds it taken by another of our 
 
 from __future__ import annotations
 
+import errno
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
 log = logs.get(__name__)
 
 AGAIN_S = 5.0
+# What every other file would meet too.
+DISK = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EMFILE, errno.ENFILE})
 
 
 async def file_away(ctx: Context, place: Place, file: File) -> None:
@@ -35,15 +38,40 @@ async def file_away(ctx: Context, place: Place, file: File) -> None:
         if file.filed_as is None:
             await _choose(ctx, place, file)
             return
-        await _file(ctx, place, file, file.filed_as)
-        ctx.trouble.pop(place.filing_away, None)
+        await _write_receipt(ctx, place, file, file.filed_as)
+    except NameTakenError:
+        await _choose(ctx, place, file)
+        return
+    except SpoolError as error:
+        await _put_off(ctx, place, file, error, for_all=True)
+        return
+    ctx.trouble.pop(place.filing_away, None)
+    try:
+        await _take_away(ctx, place, file, file.filed_as)
     except NameTakenError:
         await _choose(ctx, place, file)
     except SpoolError as error:
+        await _put_off(ctx, place, file, error, for_all=_is_the_disks(error))
+
+
+def _is_the_disks(error: SpoolError) -> bool:
+    return isinstance(error.__cause__, OSError) and error.__cause__.errno in DISK
+
+
+async def _put_off(
+    ctx: Context, place: Place, file: File, error: SpoolError, *, for_all: bool
+) -> None:
+    """Try again later; where no other file would fare better, the others rest too."""
+    due_s = ctx.wall_s + AGAIN_S
+    if for_all:
+        ctx.resting[place.name] = due_s
+        trouble = f"files of {place.name} cannot be filed: {sentence(error)}"
+        if place.filing_away not in ctx.trouble:
+            log.error("filing.trouble", watch=place.name, text=sentence(error))
+        ctx.trouble[place.filing_away] = trouble
+    elif file.due_s is None or file.reason.code != "done.filing_failed":
         log.warning("file.not_filed", id=file.id, path=file.path, text=str(error))
-        ctx.trouble[place.filing_away] = f"files of {place.name} cannot be filed: {error}"
-        due_s = ctx.wall_s + AGAIN_S
-        await ctx.apply(file, FilingFailed(detail=sentence(error), due_s=due_s))
+    await ctx.apply(file, FilingFailed(detail=sentence(error), due_s=due_s))
 
 
 async def _choose(ctx: Context, place: Place, file: File) -> None:
@@ -55,19 +83,21 @@ async def _choose(ctx: Context, place: Place, file: File) -> None:
     await ctx.apply(file, FilingAs(filed_as=name))
 
 
-async def _file(ctx: Context, place: Place, file: File, name: bytes) -> None:
-    shown = escape_path(name)
-    done = file.state is FileState.DONE
+async def _write_receipt(ctx: Context, place: Place, file: File, name: bytes) -> None:
     upload = parts = None
     if file.upload is not None:
         upload = await ctx.keep(ctx.journal.upload, file.upload)
         parts = await ctx.keep(ctx.journal.parts, file.upload)
-    final = replace(file, reason=why_filed(file, shown))
+    final = replace(file, reason=why_filed(file, escape_path(name)))
     result = None if file.result is None else msgspec.json.decode(file.result)
     receipt = msgspec.json.format(
         msgspec.json.encode(receipt_document(final, upload, parts or [], result)), indent=2
     )
     await ctx.disk(place.filing.write_receipt, name, receipt + b"\n", owner=file.id)
+
+
+async def _take_away(ctx: Context, place: Place, file: File, name: bytes) -> None:
+    done = file.state is FileState.DONE
     how = place.settings.after_upload if done else "move"
     if how == "move":
         moved = await ctx.disk(place.filing.move, file.path, name, file.identity, md5=file.md5)
@@ -83,4 +113,4 @@ async def _file(ctx: Context, place: Place, file: File, name: bytes) -> None:
         detail = "It is not under its name any more."
         await ctx.apply(file, FilingFailed(detail=detail, due_s=due_s))
         return
-    await ctx.apply(file, Filed(place=shown))
+    await ctx.apply(file, Filed(place=escape_path(name)))

@@ -47,6 +47,8 @@ async def complete(
     try:
         async for attempt in calls.retrying(ctx, service):
             await ctx.go.wait()
+            if await superseded(ctx, file) is not None:
+                break  # it waited, and is another content by now: reconcile gives the session up
             with attempt, ctx.wire:
                 try:
                     remote = await _ask(ctx, service, file, upload, part_ids)

@@ -29,6 +29,7 @@ log = logs.get(__name__)
 MAX_RESTARTS = 5
 
 
+RATE_LIMIT_S = 2.0  # where the service asks for a pause and does not say how long
 # What may as well be said of the next request to the same target: enough of it is an outage.
 OUTAGE = frozenset({"network", "server_error", "gateway", "bad_reply"})
 
@@ -76,14 +77,19 @@ def note(ctx: Context, service: Service, error: ServiceError) -> None:
             log.error("target.shut", target=service.name, code=error.code, text=str(error))
         service.gate = service.gate.shut(error.code, str(error), now_s)
     elif isinstance(error, TransientError):
-        if error.code == "rate_limited" and error.retry_after_s:
-            service.gate = service.gate.limited(now_s + error.retry_after_s)
+        if error.code == "rate_limited":
+            wait_s = error.retry_after_s
+            if wait_s is None:
+                wait_s = min(RATE_LIMIT_S, ctx.retry.defer_max_s)
+            service.gate = service.gate.limited(now_s + wait_s)
         elif error.code in OUTAGE:
             was_open = service.gate.admits(now_s)
             longest_s = ctx.retry.defer_max_s
             service.gate = service.gate.failed(sentence(error), now_s, longest_s)
             if was_open and service.gate.state is GateState.SHUT:
                 log.error("target.shut", target=service.name, code="outage", text=str(error))
+        else:
+            taken(ctx, service)
     elif error.status is not None:
         taken(ctx, service)
 

@@ -137,6 +137,7 @@ class Context:
         trouble: what is wrong with the daemon's surroundings now, by subject.
         go: set unless the operator paused the daemon; no request leaves without it.
         alone: a lock for each name and purpose that is being completed at a target.
+        resting: until when (wall time) nothing is filed in a watch, whose disk takes nothing.
         writing: since when (CLOCK_BOOTTIME) a settling file is held open for writing.
     """
 
@@ -159,6 +160,7 @@ class Context:
     go: asyncio.Event = field(default_factory=asyncio.Event)
     trouble: dict[str, str] = field(default_factory=dict)
     writing: dict[str, float] = field(default_factory=dict)
+    resting: dict[str, float] = field(default_factory=dict)
     alone: WeakValueDictionary[tuple[str, ...], asyncio.Lock] = field(
         default_factory=WeakValueDictionary
     )
@@ -189,6 +191,8 @@ class Context:
         A file that goes its way is told of twice, when it is taken up and when it is filed; what
         lies between is there at debug.
         """
+        if after.state is not FileState.SETTLING:
+            self.writing.pop(after.id, None)
         if before is not None and not tells(before, after):
             return
         facts: dict[str, object] = {"path": after.path, "id": after.id}

@@ -7,7 +7,7 @@ the journal, and an effect that was interrupted is simply found again.
 from __future__ import annotations
 
 import asyncio
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from typing import TYPE_CHECKING
 
 from uploaderd import logs
@@ -78,10 +78,12 @@ class Engine:
         await operator.recall(self)
         await ctx.keep(ctx.journal.recover, ctx.wall_s + ctx.retry.defer_max_s)
         for file in await ctx.keep(ctx.journal.interrupted):
-            await ctx.apply(file, Recovered())
+            with suppress(StaleError):  # the operator was faster
+                await ctx.apply(file, Recovered())
         trouble, known = sorted(TARGET_TROUBLE - {"held.target"}), list(ctx.services)
         for file in await ctx.keep(ctx.journal.held_elsewhere, known, trouble):
-            await ctx.apply(file, Due())
+            with suppress(StaleError):
+                await ctx.apply(file, Due())
 
     async def run(self) -> None:
         """Work until cancelled; call ``recover`` first."""
@@ -109,6 +111,7 @@ class Engine:
     def bench_no_more(self) -> None:
         """Let no file rest any longer."""
         self._benched = {}
+        self.ctx.resting.clear()
         self._janitor.rest_no_more()
 
     async def drain(self, timeout_s: float) -> bool:
@@ -215,7 +218,9 @@ class Engine:
         self._turns += 1
         latest = self._turns % LATEST_EVERY == 0
         most = HANDLERS + len(passed)
-        for file in await ctx.keep(ctx.journal.due, now_s, most, latest=latest):
+        resting = [name for name, until in ctx.resting.items() if until > now_s]
+        found = await ctx.keep(ctx.journal.due, now_s, most, latest=latest, unfiled_in=resting)
+        for file in found:
             if len(self._handled) >= HANDLERS:
                 return TICK_S  # a handler that ends wakes this loop
             if file.id not in passed:
@@ -223,7 +228,8 @@ class Engine:
                 self._group.create_task(self._handle(file))
         next_s = await ctx.keep(ctx.journal.next_due_s, now_s)
         benched_s = min(self._benched.values(), default=None)
-        times = [t for t in (next_s, benched_s) if t is not None]
+        rested_s = min((t for t in ctx.resting.values() if t > now_s), default=None)
+        times = [t for t in (next_s, benched_s, rested_s) if t is not None]
         return min(max(min(times, default=now_s + TICK_S) - ctx.wall_s, 0.0), TICK_S)
 
     async def _follow_the_clock(self) -> None:

@@ -68,6 +68,8 @@ class Janitor:
                 await ctx.keep(ctx.journal.answered, request_id, calls.outcome(error))
             except ServiceError as error:  # it is not pending: there is nothing left to cancel
                 log.debug("upload.not_cancelled", upload=upload.remote_id, text=str(error))
+                if upload.complete_sent:
+                    log.warning("upload.may_have_arrived", upload=upload.remote_id, id=upload.file)
                 await ctx.keep(ctx.journal.upload_ended, upload, UploadState.EXPIRED, request_id)
             else:
                 await ctx.keep(ctx.journal.upload_ended, upload, UploadState.CANCELLED, request_id)

@@ -12,11 +12,16 @@ from uploaderd.journal.rows import to_file, to_part, to_upload
 from uploaderd.journal.store import Store
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
 ENDED = "('done', 'failed', 'cancelled')"
 # Files of a folder that is no longer watched stay in the journal, untouched and uncounted.
-WATCHED = "watch IN (SELECT path FROM watched)"
+# The plus keeps SQLite from reading all of a watch for it (sqlite.org/optoverview.html, "Unary").
+WATCHED = "+watch IN (SELECT path FROM watched)"
+
+
+def _marks(values: Sequence[str]) -> str:
+    return ", ".join("?" * len(values))
 
 
 class Questions(Store):
@@ -62,12 +67,19 @@ class Questions(Store):
         )
         return [to_file(row) for row in rows]
 
-    def due(self, now_s: float, limit: int, *, latest: bool = False) -> list[File]:
-        """Files whose time has come, the longest overdue first, or the latest."""
-        order = "due DESC, id DESC" if latest else "due, id"
+    def due(
+        self, now_s: float, limit: int, *, latest: bool = False, unfiled_in: Iterable[str] = ()
+    ) -> list[File]:
+        """Files whose time has come, the longest overdue first, or the latest.
+
+        Files that are to be filed in one of the watches ``unfiled_in`` are left out.
+        """
+        order, full = "due DESC, id DESC" if latest else "due, id", tuple(unfiled_in)
         rows = self._all(
-            f"SELECT * FROM files WHERE due <= ? AND {WATCHED} ORDER BY {order} LIMIT ?",
-            (now_s, limit),
+            f"SELECT * FROM files WHERE due <= ? AND {WATCHED}"
+            f" AND (filing <> 'pending' OR watch NOT IN ({_marks(full)}))"
+            f" ORDER BY {order} LIMIT ?",
+            (now_s, *full, limit),
         )
         return [to_file(row) for row in rows]
 
@@ -78,16 +90,18 @@ class Questions(Store):
         )
         return None if row is None else row["due"]
 
-    def queued(self, limit: int, without_targets: Iterable[str] = ()) -> list[File]:
+    def queued(
+        self, limit: int, without_targets: Iterable[str] = (), without_watches: Iterable[str] = ()
+    ) -> list[File]:
         """Files that wait for a place: those with a session first, then the oldest."""
-        shut = tuple(without_targets)
-        marks = ", ".join("?" * len(shut))
+        shut, full = tuple(without_targets), tuple(without_watches)
         rows: list[sqlite3.Row] = []
         for session in ("IS NOT NULL", "IS NULL"):  # each in the order of its index
             rows += self._all(
                 f"SELECT * FROM files WHERE state = 'queued' AND upload {session} AND {WATCHED}"
-                f" AND target NOT IN ({marks}) ORDER BY created, id LIMIT ?",
-                (*shut, limit - len(rows)),
+                f" AND target NOT IN ({_marks(shut)}) AND +watch NOT IN ({_marks(full)})"
+                " ORDER BY created, id LIMIT ?",
+                (*shut, *full, limit - len(rows)),
             )
         return [to_file(row) for row in rows]
 
@@ -157,9 +171,11 @@ class Questions(Store):
         names = tuple(targets)
         rows = self._all(
             "SELECT u.*, (SELECT coalesce(sum(p.length), 0) FROM parts p WHERE p.upload = u.key"
-            " AND p.state <> 'stored') AS left FROM files f JOIN uploads u ON u.key = f.upload"
-            " WHERE f.state IN ('uploading', 'deferred', 'queued') AND u.state = 'open'"
-            f" AND f.target IN ({', '.join('?' * len(names))}) AND f.{WATCHED}",
+            " AND p.state <> 'stored') AS left FROM uploads u CROSS JOIN files f ON f.id = u.file"
+            " WHERE u.state = 'open' AND f.upload = u.key"
+            " AND f.state IN ('uploading', 'deferred', 'queued')"
+            f" AND f.target IN ({', '.join('?' * len(names))})"
+            " AND f.watch IN (SELECT path FROM watched)",
             names,
         )
         return [(to_upload(row), int(row["left"])) for row in rows]
