@@ -215,7 +215,7 @@ class Ward:
                 self._check(journal.take_up(file.id, file.upload)[1])
         journal.due(9_999.0, 100)
         journal.queued(100)
-        journal.cancelling(100)
+        journal.cancelling(100, ["openai"])
         journal.counts()
         for file in files:
             journal.history(file.id)

@@ -299,9 +299,12 @@ def test_an_abandoned_session_waits_for_its_cancel(journal: Journal) -> None:
     """The intent is kept with the transition; its end is kept when it is known."""
     file, upload = uploading(journal)
     step(journal, file, events.Changed(identity=None))
-    assert [u.key for u in journal.cancelling(10)] == [upload.key]
+    assert [u.key for u in journal.cancelling(10, ["openai"])] == [upload.key]
+    assert journal.cancelling(10, []) == []
+    assert [u.key for u in journal.cancelling_elsewhere(10, ["other"])] == [upload.key]
+    assert journal.cancelling_elsewhere(10, ["openai"]) == []
     journal.upload_ended(upload, UploadState.CANCELLED, "req-cancel")
-    assert journal.cancelling(10) == []
+    assert journal.cancelling(10, ["openai"]) == []
 
 
 def test_a_session_begun_anew_counts_its_bytes_as_sent_twice(journal: Journal) -> None:

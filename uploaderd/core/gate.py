@@ -50,6 +50,12 @@ class Gate:
             case GateState.SHUT:
                 return False
 
+    def lasts(self, now_s: float, over_s: float) -> bool:
+        """Whether nothing will pass for longer than ``over_s``, as far as is known."""
+        if self.state is GateState.LIMITED:
+            return self.until_s is not None and self.until_s - now_s > over_s
+        return self.state is GateState.SHUT
+
     def limited(self, until_s: float) -> Gate:
         """The service asked for a pause: nobody sends before ``until_s``.
 
@@ -81,16 +87,15 @@ class Gate:
             code="outage",
             probes=probes,
             detail=detail,
-            until_s=now_s + wait_s,
+            until_s=max(now_s + wait_s, self.until_s or 0.0),  # no sooner than it asked for
         )
 
     def shut(self, code: str, detail: str, now_s: float) -> Gate:
         """The key or the quota failed: nothing passes until a probe has succeeded."""
         probes = self.probes + (self.state is GateState.PROBING)
         wait_s = min(PROBE_S * 2.0**probes, PROBE_MAX_S)
-        return Gate(
-            state=GateState.SHUT, code=code, probes=probes, detail=detail, until_s=now_s + wait_s
-        )
+        until_s = max(now_s + wait_s, self.until_s or 0.0)
+        return Gate(state=GateState.SHUT, code=code, probes=probes, detail=detail, until_s=until_s)
 
     def probing(self) -> Gate:
         """Let one file pass, to see whether the trouble is over."""

@@ -55,8 +55,8 @@ class Admission:
         shut = [s.name for s in ctx.services.values() if not s.gate.admits(ctx.wall_s)]
         passed = {*self._transfers, *benched}
         limit = ctx.transfer.files_in_flight + len(passed)
-        self.postponed = {}
-        full = [p.name for p in ctx.places.values() if p.filing_away in ctx.trouble]
+        self.postponed, again = {}, False
+        full = self._full()
         for file in await ctx.keep(ctx.journal.queued, limit, shut, full):
             if len(self._transfers) >= ctx.transfer.files_in_flight:
                 break
@@ -64,10 +64,13 @@ class Admission:
                 continue
             if file.upload is None and self._is_too_slow(file):
                 await self._settle_again(file)  # the rate of the hour changed while it waited
+                again = True
             elif file.upload is None and not await self._in_time(file):
                 break  # what is behind it waits too, or it would never find its time
             else:
                 await self._take_up(file)
+        if again:
+            return 0.0  # they stood in the way of others
         return SHUT_TICK_S if shut else TICK_S
 
     async def _take_up(self, file: File) -> None:
@@ -121,6 +124,11 @@ class Admission:
         )
         return False
 
+    def _full(self) -> list[str]:
+        """Watches whose ended files cannot be filed: nothing new is claimed there."""
+        ctx = self._ctx
+        return [p.name for p in ctx.places.values() if p.filing_away in ctx.trouble]
+
     def _busy(self, service: Service) -> bool:
         under_way = any(t.file.target == service.name for t in self._transfers.values())
         return bool(service.asking) or under_way
@@ -135,7 +143,7 @@ class Admission:
         held = await ctx.keep(ctx.journal.held_by, service.name, sorted(TARGET_TROUBLE), 100)
         if gate.state is GateState.PROBING:
             others = [name for name in ctx.services if name != service.name]
-            queued = await ctx.keep(ctx.journal.queued, 1, others)
+            queued = await ctx.keep(ctx.journal.queued, 1, others, self._full())
             if queued or self._busy(service):
                 return  # that is the probe; what is held may be the very reason for the trouble
             if not held and not await ctx.keep(ctx.journal.waits_for, service.name):

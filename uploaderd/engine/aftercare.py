@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 log = logs.get(__name__)
 
 AGAIN_S = 5.0
+RARELY_S = 300.0
 # What every other file would meet too.
 DISK = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EMFILE, errno.ENFILE})
 
@@ -43,7 +44,8 @@ async def file_away(ctx: Context, place: Place, file: File) -> None:
         await _choose(ctx, place, file)
         return
     except SpoolError as error:
-        await _put_off(ctx, place, file, error, for_all=True)
+        all_meet_it = _is_the_disks(error) or await _refuses_all(ctx, place, file)
+        await _put_off(ctx, place, file, error, for_all=all_meet_it)
         return
     ctx.trouble.pop(place.filing_away, None)
     try:
@@ -58,18 +60,36 @@ def _is_the_disks(error: SpoolError) -> bool:
     return isinstance(error.__cause__, OSError) and error.__cause__.errno in DISK
 
 
+async def _refuses_all(ctx: Context, place: Place, file: File) -> bool:
+    """Whether the folder that ended files go to can't be used, for whatever file."""
+    try:
+        await ctx.disk(place.filing.choose, _folder_of(file), b"any")
+    except SpoolError:
+        return True
+    return False
+
+
+def _folder_of(file: File) -> bytes:
+    return b"done" if file.state is FileState.DONE else b"failed"
+
+
 async def _put_off(
     ctx: Context, place: Place, file: File, error: SpoolError, *, for_all: bool
 ) -> None:
-    """Try again later; where no other file would fare better, the others rest too."""
-    due_s = ctx.wall_s + AGAIN_S
+    """Try again later; where no other file would fare better, the others rest too.
+
+    What is one file's own trouble is tried less often the longer it lasts.
+    """
+    age_s = ctx.wall_s - (file.finished_s or ctx.wall_s)
+    wait_s = AGAIN_S if for_all else min(max(AGAIN_S, age_s / 4), RARELY_S)
+    due_s = ctx.wall_s + wait_s
     if for_all:
         ctx.resting[place.name] = due_s
         trouble = f"files of {place.name} cannot be filed: {sentence(error)}"
         if place.filing_away not in ctx.trouble:
             log.error("filing.trouble", watch=place.name, text=sentence(error))
         ctx.trouble[place.filing_away] = trouble
-    elif file.due_s is None or file.reason.code != "done.filing_failed":
+    elif age_s < 2 * AGAIN_S:
         log.warning("file.not_filed", id=file.id, path=file.path, text=str(error))
     await ctx.apply(file, FilingFailed(detail=sentence(error), due_s=due_s))
 
@@ -78,8 +98,7 @@ async def _choose(ctx: Context, place: Place, file: File) -> None:
     """Journal the name it goes to before anything is made there."""
     if file.filed_as is not None:
         await ctx.disk(place.filing.withdraw_receipt, file.filed_as, owner=file.id)
-    folder = b"done" if file.state is FileState.DONE else b"failed"
-    name = await ctx.disk(place.filing.choose, folder, file.path)
+    name = await ctx.disk(place.filing.choose, _folder_of(file), file.path)
     await ctx.apply(file, FilingAs(filed_as=name))
 
 

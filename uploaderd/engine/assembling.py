@@ -50,6 +50,7 @@ async def complete(
             if await superseded(ctx, file) is not None:
                 break  # it waited, and is another content by now: reconcile gives the session up
             with attempt, ctx.wire:
+                calls.must_be_open(service)
                 try:
                     remote = await _ask(ctx, service, file, upload, part_ids)
                 except TransientError as error:

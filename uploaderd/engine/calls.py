@@ -69,6 +69,21 @@ def _asked(state: RetryCallState) -> float | None:
     return error.retry_after_s if isinstance(error, TransientError) else None
 
 
+def must_be_open(service: Service) -> None:
+    """Let no request leave to a target that was shut while it waited.
+
+    Raises:
+        TransientError: it was, by an outage; nothing left.
+        TargetBlockedError: it was, by what a person must mend; nothing left.
+    """
+    gate = service.gate
+    if gate.state is not GateState.SHUT:
+        return
+    if gate.code == "outage":
+        raise TransientError(gate.detail, code="network")
+    raise TargetBlockedError(gate.detail, code=gate.code)
+
+
 def note(ctx: Context, service: Service, error: ServiceError) -> None:
     """Let the target's gate learn from an answer."""
     now_s = ctx.wall_s

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from uploaderd.client import Client
     from uploaderd.config import Retry, Transfer, Watch
     from uploaderd.core.events import Event
-    from uploaderd.core.model import File
+    from uploaderd.core.model import File, Identity
     from uploaderd.journal import Journal
     from uploaderd.seams import Clock, Offload
     from uploaderd.spool.filing import Filing
@@ -137,6 +137,7 @@ class Context:
         trouble: what is wrong with the daemon's surroundings now, by subject.
         go: set unless the operator paused the daemon; no request leaves without it.
         alone: a lock for each name and purpose that is being completed at a target.
+        proved: under which identity an uncertain file was read again and was the same.
         resting: until when (wall time) nothing is filed in a watch, whose disk takes nothing.
         writing: since when (CLOCK_BOOTTIME) a settling file is held open for writing.
     """
@@ -161,6 +162,7 @@ class Context:
     trouble: dict[str, str] = field(default_factory=dict)
     writing: dict[str, float] = field(default_factory=dict)
     resting: dict[str, float] = field(default_factory=dict)
+    proved: dict[str, Identity] = field(default_factory=dict)
     alone: WeakValueDictionary[tuple[str, ...], asyncio.Lock] = field(
         default_factory=WeakValueDictionary
     )
@@ -193,6 +195,8 @@ class Context:
         """
         if after.state is not FileState.SETTLING:
             self.writing.pop(after.id, None)
+        if after.state not in {FileState.COMPLETING, FileState.UNCERTAIN}:
+            self.proved.pop(after.id, None)
         if before is not None and not tells(before, after):
             return
         facts: dict[str, object] = {"path": after.path, "id": after.id}

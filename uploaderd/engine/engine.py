@@ -218,8 +218,14 @@ class Engine:
         self._turns += 1
         latest = self._turns % LATEST_EVERY == 0
         most = HANDLERS + len(passed)
-        resting = [name for name, until in ctx.resting.items() if until > now_s]
-        found = await ctx.keep(ctx.journal.due, now_s, most, latest=latest, unfiled_in=resting)
+        found = await ctx.keep(
+            ctx.journal.due,
+            now_s,
+            most,
+            latest=latest,
+            unfiled_in=[name for name, until in ctx.resting.items() if until > now_s],
+            unasked=[s.name for s in ctx.services.values() if not self._takes_questions(s)],
+        )
         for file in found:
             if len(self._handled) >= HANDLERS:
                 return TICK_S  # a handler that ends wakes this loop
@@ -279,7 +285,7 @@ class Engine:
             why = reason("held.target", target=file.target)
             await self.ctx.apply(file, Held(reason=why))
             return
-        if not self.ctx.go.is_set() or not self._may_ask(service):
+        if not self._may_ask(service):
             self._benched[file.id] = self.ctx.wall_s + TICK_S
             return
         service.asking += 1
@@ -289,12 +295,15 @@ class Engine:
         finally:
             service.asking -= 1
 
+    def _takes_questions(self, service: Service) -> bool:
+        return self.ctx.go.is_set() and service.gate.admits(self.ctx.wall_s)
+
     def _may_ask(self, service: Service) -> bool:
         """Whether the target takes a question now; one that is probed takes one at a time."""
         if service.gate.state is GateState.PROBING:
             busy = any(t.file.target == service.name for t in self.transfers.values())
-            return not busy and not service.asking
-        return service.gate.admits(self.ctx.wall_s)
+            return self.ctx.go.is_set() and not busy and not service.asking
+        return self._takes_questions(service)
 
     async def _revive(self) -> None:
         """Files whose transfer broke off are taken up again as after a restart."""

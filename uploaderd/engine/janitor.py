@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 log = logs.get(__name__)
 
 AGAIN_S = 30.0
+MOST = 100  # in one sweep
 
 
 class Janitor:
@@ -33,24 +34,27 @@ class Janitor:
     async def sweep(self) -> None:
         """Cancel what waits for it and does not rest."""
         ctx = self._ctx
-        now_s = ctx.wall_s
-        self._resting = {key: until for key, until in self._resting.items() if until > now_s}
-        for upload in await ctx.keep(ctx.journal.cancelling, 100):
+        now = ctx.clock.now()
+        self._resting = {key: until for key, until in self._resting.items() if until > now.wall_s}
+        for upload in await ctx.keep(ctx.journal.cancelling_elsewhere, MOST, list(ctx.services)):
+            if remaining_s(upload, now) <= 0:  # nobody is left to be asked
+                expired = UploadState.EXPIRED
+                await ctx.keep(ctx.journal.upload_ended, upload, expired, ctx.new_id())
+        asked = [s.name for s in ctx.services.values() if s.gate.admits(now.wall_s)]
+        most = MOST + len(self._resting)
+        for upload in await ctx.keep(ctx.journal.cancelling, most, asked):
             if not ctx.go.is_set():
                 return
             if upload.key not in self._resting:
-                self._resting[upload.key] = now_s + AGAIN_S  # unless it ends now
+                self._resting[upload.key] = now.wall_s + AGAIN_S  # unless it ends now
                 await self._cancel(upload)
 
     async def _cancel(self, upload: Upload) -> None:
+        """Ask, also where our hour is over: the service's may have begun later."""
         ctx = self._ctx
-        service = ctx.services.get(upload.target)
+        service = ctx.services[upload.target]
         request_id = ctx.new_id()
-        # The service's hour may have begun later than ours, so it is asked even after that.
-        if service is None and remaining_s(upload, ctx.clock.now()) <= 0:
-            await ctx.keep(ctx.journal.upload_ended, upload, UploadState.EXPIRED, request_id)
-            return
-        if service is None or not service.gate.admits(ctx.wall_s):
+        if not service.gate.admits(ctx.wall_s):
             return
         with ctx.wire:
             await ctx.keep(

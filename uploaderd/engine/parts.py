@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from uploaderd import logs
 from uploaderd.core.board import Board, Finding
 from uploaderd.core.deadline import hopeless
-from uploaderd.core.events import Changed, Event, Restarted, shifted
+from uploaderd.core.events import Changed, Event, Recovered, Restarted, shifted
 from uploaderd.core.gate import GateState
 from uploaderd.core.meter import Meter
 from uploaderd.core.plan import MIB, Range, ranges
@@ -134,6 +134,8 @@ class PartsRun:
             return None
         gate = self._service.gate
         if not gate.admits(now.wall_s):
+            if not self._board.flying and gate.lasts(now.wall_s, self._ctx.retry.max_wait_s):
+                self.stop(Recovered(), hard=False)  # its place is for files that can go on
             return None
         if gate.state is GateState.PROBING and self._board.flying:
             return None  # one part is enough to see whether the trouble is over
@@ -211,6 +213,7 @@ class PartsRun:
             async for attempt in calls.retrying(self._ctx, self._service):
                 await self._ctx.go.wait()
                 with attempt, self._ctx.wire:
+                    calls.must_be_open(self._service)
                     await self._attempt(self._board.part(number))
         finally:
             finding = self._board.landed(number)

@@ -18,7 +18,7 @@ from uploaderd.source import Md5Pass
 if TYPE_CHECKING:
     from uploaderd.core.events import Event
     from uploaderd.core.model import File
-    from uploaderd.engine.context import Context
+    from uploaderd.engine.context import Context, Place
     from uploaderd.source import Source
 
 READ_BYTES = 32 * MIB
@@ -44,19 +44,24 @@ async def superseded(ctx: Context, file: File) -> Event | None:
     place = ctx.places[file.watch]
     try:
         identity = await ctx.disk(place.tree.identify, file.path)
-        if identity == file.identity:
+        if identity in {file.identity, ctx.proved.get(file.id)}:
             return None
-        if not identity.same_bytes(file.identity):
-            return Changed(identity=None)
-        source = await ctx.disk(place.open_source, file.path)
-        try:
-            same = await md5_of(ctx, source, identity.size) == file.md5
-        finally:
-            source.close()
+        same = identity.same_bytes(file.identity)
+        same = same and await _md5_at(ctx, place, file.path, identity.size) == file.md5
+        if same:
+            ctx.proved[file.id] = identity
     except GoneError:
         return Gone()
     except (ChangedError, NotRegularError, UnreadableError):
-        return Changed(identity=None)  # it settles again, and that says what is wrong with it
+        same = False  # it settles again, and that says what is wrong with it
     except SpoolError:
         return None
     return None if same else Changed(identity=None)
+
+
+async def _md5_at(ctx: Context, place: Place, path: bytes, size: int) -> str:
+    source = await ctx.disk(place.open_source, path)
+    try:
+        return await md5_of(ctx, source, size)
+    finally:
+        source.close()

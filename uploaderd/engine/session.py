@@ -44,6 +44,7 @@ async def open_session(ctx: Context, place: Place, service: Service, file: File)
         async for attempt in calls.retrying(ctx, service):
             await ctx.go.wait()
             with attempt, ctx.wire:
+                calls.must_be_open(service)
                 upload = _plan(ctx, service, file)
                 request_id = ctx.new_id()
                 file = await ctx.keep(ctx.journal.begin_upload, file, upload, request_id)

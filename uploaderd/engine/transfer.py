@@ -6,8 +6,10 @@ import asyncio
 from typing import TYPE_CHECKING
 
 from uploaderd.core.events import AlreadyUploaded, Assembled, Changed, Deferred, Event
+from uploaderd.core.model import PartState
 from uploaderd.core.reasons import reason
 from uploaderd.core.report import Progress
+from uploaderd.core.retry import defer_s
 from uploaderd.engine.assembling import complete
 from uploaderd.engine.parts import PartsRun
 from uploaderd.engine.rereading import md5_of
@@ -20,8 +22,6 @@ if TYPE_CHECKING:
     from uploaderd.engine.context import Context, Place, Service
     from uploaderd.engine.senders import Senders
     from uploaderd.source import Source
-
-TWIN_S = 5.0
 
 
 class Transfer:
@@ -97,6 +97,10 @@ class Transfer:
         event = session.event or self._what_was_seen()
         if session.upload is None or event is not None:
             return event
+        if all(part.state is PartState.STORED for part in session.parts):
+            doubt = await self._doubt(session.upload)  # before all of it is read again
+            if doubt is not None:
+                return doubt
         self.upload = session.upload
         self._run = PartsRun(
             ctx,
@@ -117,10 +121,9 @@ class Transfer:
         ctx = self._ctx
         key = (upload.target, upload.filename, upload.purpose)
         async with ctx.alone.setdefault(key, asyncio.Lock()):
-            if await ctx.keep(ctx.journal.twin_in_doubt, self.file.id, upload):
-                due_s = ctx.wall_s + TWIN_S
-                why = reason("deferred.twin", until_s=due_s)
-                return Deferred(reason=why, due_s=due_s, deferrals=self.file.deferrals)
+            doubt = await self._doubt(upload)
+            if doubt is not None:
+                return doubt
             try:
                 await self._verify(source)
             except SpoolError as error:
@@ -131,6 +134,19 @@ class Transfer:
                 ctx, self._service, self.file, upload, run.part_ids, asked_before=asked_before
             )
         return None
+
+    async def _doubt(self, upload: Upload) -> Event | None:
+        """What to do where another file of its name is in doubt, or None."""
+        ctx = self._ctx
+        if not await ctx.keep(ctx.journal.twin_in_doubt, self.file.id, upload):
+            return None
+        deferrals = self.file.deferrals + 1
+        longest_s = ctx.retry.defer_max_s
+        due_s = ctx.wall_s + defer_s(
+            deferrals, ctx.chance(), defer_max_s=longest_s, retry_after_s=None
+        )
+        why = reason("deferred.twin", until_s=due_s)
+        return Deferred(reason=why, due_s=due_s, deferrals=deferrals)
 
     async def _beforehand(self, source: Source) -> Event | None:
         """What there is to say about it before a session is needed."""

@@ -68,18 +68,27 @@ class Questions(Store):
         return [to_file(row) for row in rows]
 
     def due(
-        self, now_s: float, limit: int, *, latest: bool = False, unfiled_in: Iterable[str] = ()
+        self,
+        now_s: float,
+        limit: int,
+        *,
+        latest: bool = False,
+        unfiled_in: Iterable[str] = (),
+        unasked: Iterable[str] = (),
     ) -> list[File]:
         """Files whose time has come, the longest overdue first, or the latest.
 
-        Files that are to be filed in one of the watches ``unfiled_in`` are left out.
+        Left out are files that are to be filed in one of the watches ``unfiled_in``, and those of
+        which one of the targets ``unasked`` would have to be asked.
         """
-        order, full = "due DESC, id DESC" if latest else "due, id", tuple(unfiled_in)
+        order = "due DESC, id DESC" if latest else "due, id"
+        full, silent = tuple(unfiled_in), tuple(unasked)
         rows = self._all(
             f"SELECT * FROM files WHERE due <= ? AND {WATCHED}"
             f" AND (filing <> 'pending' OR watch NOT IN ({_marks(full)}))"
+            f" AND (state <> 'uncertain' OR target NOT IN ({_marks(silent)}))"
             f" ORDER BY {order} LIMIT ?",
-            (now_s, *full, limit),
+            (now_s, *full, *silent, limit),
         )
         return [to_file(row) for row in rows]
 
@@ -159,10 +168,23 @@ class Questions(Store):
             )
         )
 
-    def cancelling(self, limit: int) -> list[Upload]:
-        """Abandoned sessions that are still to be cancelled."""
+    def cancelling(self, limit: int, targets: Iterable[str]) -> list[Upload]:
+        """Abandoned sessions of these targets that are still to be cancelled."""
+        names = tuple(targets)
         rows = self._all(
-            "SELECT * FROM uploads WHERE state = 'cancelling' ORDER BY created LIMIT ?", (limit,)
+            "SELECT * FROM uploads WHERE state = 'cancelling'"
+            f" AND target IN ({_marks(names)}) ORDER BY created LIMIT ?",
+            (*names, limit),
+        )
+        return [to_upload(row) for row in rows]
+
+    def cancelling_elsewhere(self, limit: int, targets: Iterable[str]) -> list[Upload]:
+        """Abandoned sessions of targets that are none of these, the oldest first."""
+        names = tuple(targets)
+        rows = self._all(
+            "SELECT * FROM uploads WHERE state = 'cancelling'"
+            f" AND target NOT IN ({_marks(names)}) ORDER BY created LIMIT ?",
+            (*names, limit),
         )
         return [to_upload(row) for row in rows]
 
@@ -236,7 +258,8 @@ class Questions(Store):
             self._all(
                 "SELECT 1 FROM files f JOIN uploads u ON u.key = f.upload"
                 " WHERE f.state IN ('completing', 'uncertain') AND f.id <> ? AND f.target = ?"
-                " AND u.filename = ? AND u.purpose = ? LIMIT 1",
+                " AND u.filename = ? AND u.purpose = ?"
+                " AND f.watch IN (SELECT path FROM watched) LIMIT 1",
                 (file, upload.target, upload.filename, upload.purpose),
             )
         )
