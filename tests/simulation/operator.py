@@ -1,0 +1,75 @@
+"""The operator: pauses, resumes and cancels at any moment, and is told what came of it."""
+
+from __future__ import annotations
+
+import asyncio
+from random import Random
+from typing import TYPE_CHECKING
+
+from uploaderd.errors import NotApplicableError, UploaderdError
+
+if TYPE_CHECKING:
+    from tests.simulation.loop import SimLoop
+    from tests.simulation.scenario import Scenario
+    from tests.simulation.trace import Trace
+    from tests.simulation.world import World
+    from uploaderd.engine.engine import Engine
+
+
+class Operator:
+    """Speaks to whichever daemon lives; a dead one does not answer."""
+
+    def __init__(self, world: World, scenario: Scenario, loop: SimLoop, trace: Trace) -> None:
+        self._world = world
+        self._scenario = scenario
+        self._loop = loop
+        self._trace = trace
+
+    async def act(self, number: int) -> None:
+        """Do one thing at some moment."""
+        rng = Random(f"operator {number} {self._scenario.seed}")
+        await asyncio.sleep(rng.random() * self._scenario.action_s)
+        engine = self._world.engine
+        if engine is None:
+            return
+        if rng.random() < 0.5:
+            await self.pause()
+            await asyncio.sleep(rng.choice((1.0, 30.0)) * rng.random())
+            await self.resume()
+            return
+        rows = self._world.rows("SELECT id FROM files ORDER BY id")
+        if rows:
+            await self._ask(engine, "cancel", rng.choice(rows)["id"])
+
+    async def pause(self) -> None:
+        """Once that is answered, nothing more may leave."""
+        engine = self._world.engine
+        if engine is not None and await self._ask(engine, "pause"):
+            self._world.checks.paused_s = self._loop.time()
+
+    async def resume(self) -> None:
+        """As often as it takes: a resume may meet a dead daemon or a full disk."""
+        while True:
+            engine = self._world.engine
+            self._world.checks.paused_s = None
+            if engine is not None and await self._ask(engine, "resume"):
+                return
+            await asyncio.sleep(1.0)
+
+    async def _ask(self, engine: Engine, verb: str, *args: str) -> bool:
+        """Say something to the daemon; True if it answered."""
+        life = self._world.life
+        task = self._loop.create_task(getattr(engine, verb)(*args))
+        ended = self._loop.create_task(life.ended.wait())
+        await asyncio.wait({task, ended}, return_when=asyncio.FIRST_COMPLETED)
+        ended.cancel()
+        if not task.done():
+            task.cancel()
+            await asyncio.wait({task})
+        error = None if task.cancelled() else task.exception()
+        self._trace.say("operator", f"{verb} {' '.join(args)}: {error or 'done'}")
+        if error is not None and not isinstance(error, UploaderdError) and life.alive:
+            self._world.broken.append(f"operator: {verb} raised {error!r}")
+        if isinstance(error, NotApplicableError):
+            return True
+        return not task.cancelled() and error is None
