@@ -156,7 +156,8 @@ async def test_an_hour_that_passed_while_it_was_down_is_known(tmp_path: Path) ->
         outcome.assert_arrived(emulator, daemon, {NAME: CONTENT})
         assert len(emulator.stats.part_attempts(former)) == asked
         await wait_until(lambda: not outcome.unended(daemon.state_dir), what="ended sessions")
-        assert emulator.stats.count(Call.CANCEL, upload_id=former) == 0
+        # The service's hour may have begun later than ours, so it is asked.
+        assert emulator.stats.count(Call.CANCEL, upload_id=former) == 1
 
 
 async def test_a_session_that_expires_at_complete_begins_anew(tmp_path: Path) -> None:

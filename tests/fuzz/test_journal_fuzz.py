@@ -55,8 +55,24 @@ def test_whole(original: Original, ward: Ward) -> None:
     assert ward.admit(original.image) == "opened"
 
 
+def pages_in(log: bytes) -> set[int]:
+    """The pages that a log holds a copy of (sqlite.org/fileformat2.html, "WAL Frame Header")."""
+    frames = range(LOG_HEADER, len(log), FRAME)
+    return {int.from_bytes(log[start : start + 4], "big") for start in frames}
+
+
+def pages_that_differ(before: bytes, after: bytes) -> set[int]:
+    """The pages whose bytes are others; SQLite reads zeros behind the end of a file."""
+    return {
+        start // PAGE + 1
+        for start in range(0, len(before), PAGE)
+        if before[start : start + PAGE] != after[start : start + PAGE]
+    }
+
+
 def test_cut_off(original: Original, ward: Ward) -> None:
     """At the edges of pages, and of the log's frames, one byte before and one behind each."""
+    logged = pages_in(original.image.get("-wal", b""))
     for end, content in original.image.items():
         step, first = (FRAME, LOG_HEADER) if end == "-wal" else (PAGE, 0)
         edges = [0, HEADER, LOG_HEADER, *range(first, len(content), step)]
@@ -65,7 +81,8 @@ def test_cut_off(original: Original, ward: Ward) -> None:
         lengths = {edge + by for edge in edges for by in (-1, 0, 1)}
         for length in sorted(lengths & set(range(len(content)))):
             outcome = ward.admit(replaced(original.image, end, content[:length]))
-            if end == "" and original.thorough_bytes:
+            lost = pages_that_differ(content, content[:length].ljust(len(content), b"\0"))
+            if end == "" and original.thorough_bytes and not lost <= logged:
                 assert outcome == "set aside", length
 
 

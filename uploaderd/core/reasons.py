@@ -20,6 +20,7 @@ SENTENCES: dict[str, str] = {
         "At {rate} bytes a second the {left} bytes of the open sessions and its own {size} would "
         "not be there within the {life} s that a session lives; it is opened when they can."
     ),
+    "queued.filing": "Nothing new is begun in its folder for now: {detail}.",
     "queued.paused": "The daemon is paused; it goes on after `uploaderd resume`.",
     "queued.again": "{detail} It is uploaded again from the start.",
     "uploading.parts": "Its parts are being sent.",

@@ -56,8 +56,7 @@ class Admission:
         passed = {*self._transfers, *benched}
         limit = ctx.transfer.files_in_flight + len(passed)
         self.postponed, again = {}, False
-        full = self._full()
-        for file in await ctx.keep(ctx.journal.queued, limit, shut, full):
+        for file in await ctx.keep(ctx.journal.queued, limit, shut, sorted(ctx.full)):
             if len(self._transfers) >= ctx.transfer.files_in_flight:
                 break
             if file.id in passed:
@@ -124,11 +123,6 @@ class Admission:
         )
         return False
 
-    def _full(self) -> list[str]:
-        """Watches whose ended files cannot be filed: nothing new is claimed there."""
-        ctx = self._ctx
-        return [p.name for p in ctx.places.values() if p.filing_away in ctx.trouble]
-
     def _busy(self, service: Service) -> bool:
         under_way = any(t.file.target == service.name for t in self._transfers.values())
         return bool(service.asking) or under_way
@@ -143,7 +137,7 @@ class Admission:
         held = await ctx.keep(ctx.journal.held_by, service.name, sorted(TARGET_TROUBLE), 100)
         if gate.state is GateState.PROBING:
             others = [name for name in ctx.services if name != service.name]
-            queued = await ctx.keep(ctx.journal.queued, 1, others, self._full())
+            queued = await ctx.keep(ctx.journal.queued, 1, others, sorted(ctx.full))
             if queued or self._busy(service):
                 return  # that is the probe; what is held may be the very reason for the trouble
             if not held and not await ctx.keep(ctx.journal.waits_for, service.name):

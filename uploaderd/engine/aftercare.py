@@ -48,6 +48,7 @@ async def file_away(ctx: Context, place: Place, file: File) -> None:
         await _put_off(ctx, place, file, error, for_all=all_meet_it)
         return
     ctx.trouble.pop(place.filing_away, None)
+    ctx.full.discard(place.name)
     try:
         await _take_away(ctx, place, file, file.filed_as)
     except NameTakenError:
@@ -89,6 +90,8 @@ async def _put_off(
         if place.filing_away not in ctx.trouble:
             log.error("filing.trouble", watch=place.name, text=sentence(error))
         ctx.trouble[place.filing_away] = trouble
+        if _is_the_disks(error):
+            ctx.full.add(place.name)
     elif age_s < 2 * AGAIN_S:
         log.warning("file.not_filed", id=file.id, path=file.path, text=str(error))
     await ctx.apply(file, FilingFailed(detail=sentence(error), due_s=due_s))

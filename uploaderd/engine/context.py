@@ -138,7 +138,8 @@ class Context:
         go: set unless the operator paused the daemon; no request leaves without it.
         alone: a lock for each name and purpose that is being completed at a target.
         proved: under which identity an uncertain file was read again and was the same.
-        resting: until when (wall time) nothing is filed in a watch, whose disk takes nothing.
+        resting: until when (wall time) nothing is filed in a watch, where nothing can be.
+        full: the watches whose disk takes nothing: until it does, nothing new is begun there.
         writing: since when (CLOCK_BOOTTIME) a settling file is held open for writing.
     """
 
@@ -162,6 +163,7 @@ class Context:
     trouble: dict[str, str] = field(default_factory=dict)
     writing: dict[str, float] = field(default_factory=dict)
     resting: dict[str, float] = field(default_factory=dict)
+    full: set[str] = field(default_factory=set)
     proved: dict[str, Identity] = field(default_factory=dict)
     alone: WeakValueDictionary[tuple[str, ...], asyncio.Lock] = field(
         default_factory=WeakValueDictionary

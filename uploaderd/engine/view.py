@@ -187,6 +187,9 @@ class EngineView:
         gate, now_s = service.gate, self._ctx.wall_s
         if not self._ctx.go.is_set():
             return replace(file, reason=reason("queued.paused"))
+        if file.watch in self._ctx.full:
+            said = self._ctx.trouble.get(self._ctx.places[file.watch].filing_away, "")
+            return replace(file, reason=reason("queued.filing", detail=said.rstrip(".")))
         if gate.admits(now_s) and gate.state is not GateState.PROBING:
             return replace(file, reason=self._engine.admission.postponed.get(file.id, file.reason))
         why = reason("queued.target", until_s=gate.until_s, target=service.name, detail=gate.detail)

@@ -61,7 +61,8 @@ def fault(path: Path, error: Exception, doing: str) -> JournalError:
     garbled = (
         isinstance(error, sqlite3.OperationalError) and code is None and "decode" in str(error)
     )
-    if garbled or isinstance(error, UnicodeDecodeError):  # the latter where SQLite's message quotes it
+    # The latter comes where SQLite's message quotes the text.
+    if garbled or isinstance(error, UnicodeDecodeError):
         return damaged("a text in it is not UTF-8")
     why, hint = str(error), _ANY
     if code is not None:

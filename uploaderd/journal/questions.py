@@ -105,9 +105,10 @@ class Questions(Store):
         """Files that wait for a place: those with a session first, then the oldest."""
         shut, full = tuple(without_targets), tuple(without_watches)
         rows: list[sqlite3.Row] = []
-        for session in ("IS NOT NULL", "IS NULL"):  # each in the order of its index
+        for index, session in (("files_resume", "IS NOT NULL"), ("files_state", "IS NULL")):
             rows += self._all(
-                f"SELECT * FROM files WHERE state = 'queued' AND upload {session} AND {WATCHED}"
+                f"SELECT * FROM files INDEXED BY {index}"
+                f" WHERE state = 'queued' AND upload {session} AND {WATCHED}"
                 f" AND target NOT IN ({_marks(shut)}) AND +watch NOT IN ({_marks(full)})"
                 " ORDER BY created, id LIMIT ?",
                 (*shut, *full, limit - len(rows)),
