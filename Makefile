@@ -31,8 +31,10 @@ lint: $(STAMP)
 types: $(STAMP)
 	$(BIN)/mypy
 
+# Most of a test's time is spent on waiting; a file's tests stay together, since some share a stage.
+WORKERS ?= 3
 unit: $(STAMP)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
 
 demo: $(STAMP)
 	$(BIN)/uploaderd demo

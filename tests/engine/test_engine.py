@@ -263,7 +263,7 @@ async def test_a_pause_outlives_the_daemon(ctx: Context) -> None:
     after = Engine(replace(ctx, go=asyncio.Event()))
     await after.recover()
     assert not after.ctx.go.is_set()
-    assert after.senders.stopped
+    assert after.senders.paused
     await after.resume()
     assert after.ctx.go.is_set()
     third = Engine(replace(ctx, go=asyncio.Event()))

@@ -18,13 +18,13 @@ from uploaderd.core.model import Arrival, FileState
 from uploaderd.core.reasons import TARGET_TROUBLE, reason
 from uploaderd.core.retry import RETRY_AFTER_CAP_S
 from uploaderd.core.transitions import Effect, effects_of
-from uploaderd.engine import operator
 from uploaderd.engine.admission import Admission
 from uploaderd.engine.aftercare import file_away
 from uploaderd.engine.assembling import reconcile
 from uploaderd.engine.context import wait_for
 from uploaderd.engine.intake import Intake
 from uploaderd.engine.janitor import Janitor
+from uploaderd.engine.operator import Operator
 from uploaderd.engine.senders import Senders
 from uploaderd.engine.settling import look
 from uploaderd.engine.transfer import Transfer
@@ -57,7 +57,6 @@ class Engine:
         self.senders = Senders(ctx.clock, ctx.transfer.parts_in_flight)
         self.transfers: dict[str, Transfer] = {}
         self.tasks: dict[str, asyncio.Task[None]] = {}
-        self.condemned: set[str] = set()
         self.draining = False
         self._intakes = {name: Intake(ctx, place) for name, place in ctx.places.items()}
         self._handled: set[str] = set()
@@ -65,6 +64,7 @@ class Engine:
         self._benched: dict[str, float] = {}
         self._stranded: set[str] = set()
         self._janitor = Janitor(ctx)
+        self._operator = Operator(ctx, self.senders, self.tasks, self._bench_no_more)
         self.admission = Admission(ctx, self.senders.goodput, self.transfers, self._begin)
         now = ctx.clock.now()
         self._ahead_s = now.wall_s - now.boot_s
@@ -75,7 +75,7 @@ class Engine:
         """Take over what a stopped daemon left; doing it twice changes nothing more."""
         ctx = self.ctx
         await ctx.keep(ctx.journal.watch, list(ctx.places))
-        await operator.recall(self)
+        await self._operator.recall()
         await ctx.keep(ctx.journal.recover, ctx.wall_s + ctx.retry.defer_max_s)
         for file in await ctx.keep(ctx.journal.interrupted):
             with suppress(StaleError):  # the operator was faster
@@ -97,18 +97,18 @@ class Engine:
             group.create_task(self._loop(self.ctx.wakes.cancels, self._cancel))
 
     async def pause(self) -> None:
-        """As ``operator.pause``."""
-        await operator.pause(self)
+        """As ``Operator.pause``."""
+        await self._operator.pause()
 
     async def resume(self) -> None:
-        """As ``operator.resume``."""
-        await operator.resume(self)
+        """As ``Operator.resume``."""
+        await self._operator.resume()
 
     async def cancel(self, file_id: str) -> File | None:
-        """As ``operator.cancel``."""
-        return await operator.cancel(self, file_id)
+        """As ``Operator.cancel``."""
+        return await self._operator.cancel(file_id)
 
-    def bench_no_more(self) -> None:
+    def _bench_no_more(self) -> None:
         """Let no file rest any longer."""
         self._benched = {}
         self.ctx.resting.clear()
@@ -246,7 +246,7 @@ class Engine:
         if back_s > SET_BACK_S:
             log.warning("clock.set_back", seconds=round(back_s, 1))
             await self.ctx.keep(self.ctx.journal.clock_set_back, back_s)
-            self.bench_no_more()
+            self._bench_no_more()
             for service in self.ctx.services.values():
                 service.gate = service.gate.sooner(back_s)
         self._ahead_s = ahead_s
@@ -307,7 +307,7 @@ class Engine:
 
     async def _revive(self) -> None:
         """Files whose transfer broke off are taken up again as after a restart."""
-        for file_id in sorted(self._stranded - self.condemned):
+        for file_id in sorted(self._stranded - self._operator.condemned):
             file = await self.ctx.keep(self.ctx.journal.file, file_id)
             at_work = {FileState.UPLOADING, FileState.COMPLETING}
             if file is not None and file.state in at_work and file_id not in self.transfers:

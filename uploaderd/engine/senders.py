@@ -35,6 +35,7 @@ class Senders:
         self.goodput = Goodput()
         self.in_flight = 0
         self.stopped = False
+        self.paused = False
 
     def add(self, file_id: str, run: Sender) -> None:
         """Let a file compete for places."""
@@ -48,7 +49,7 @@ class Senders:
 
     def pump(self) -> None:
         """Fill the free places; called after everything that may have freed or filled one."""
-        while not self.stopped and self.in_flight < self._places:
+        while not (self.stopped or self.paused) and self.in_flight < self._places:
             now = self._clock.now()
             candidates = [run.candidate(now) for run in list(self._runs.values())]
             chosen = pick(candidate for candidate in candidates if candidate is not None)
