@@ -72,6 +72,18 @@ def test_renamed_over_another() -> None:
     assert verdict(arrival=Arrival.RENAMED, before=old, identity=at(T)) == Ready()
 
 
+def test_another_inode_where_nobody_knows_who_writes() -> None:
+    """It may have been made there and be half written: it has to be quiet, until a rename is seen.
+
+    The simulator's seed 8780.
+    """
+    old, new = at(T, inode=9), at(T)
+    found = verdict(
+        arrival=Arrival.RENAMED, before=old, identity=new, writers=Writers.UNKNOWN, now_s=T
+    )
+    assert isinstance(found, Quiet)
+
+
 def test_renamed_then_rewritten() -> None:
     """A renamed file that is later changed in place has to be quiet like any written one."""
     before, after = at(T - 10), at(T, size=9)
