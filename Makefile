@@ -34,7 +34,7 @@ types: $(STAMP)
 # Most of a test's time is spent on waiting; a file's tests stay together, since some share a stage.
 WORKERS ?= 3
 unit: $(STAMP)
-	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 demo: $(STAMP)
 	$(BIN)/uploaderd demo

@@ -84,6 +84,19 @@ def test_another_inode_where_nobody_knows_who_writes() -> None:
     assert isinstance(found, Quiet)
 
 
+def test_a_ctime_alone_where_nobody_knows_who_writes() -> None:
+    """A write whose mtime was put back looks like this, so the rename vouches for nothing.
+
+    The simulator's seed 27929.
+    """
+    before, after = at(T - 1), at(T)
+    for writers, ready in ((Writers.UNKNOWN, False), (Writers.NONE, True)):
+        found = verdict(
+            arrival=Arrival.RENAMED, before=before, identity=after, writers=writers, now_s=T
+        )
+        assert isinstance(found, Ready) == ready
+
+
 def test_renamed_then_rewritten() -> None:
     """A renamed file that is later changed in place has to be quiet like any written one."""
     before, after = at(T - 10), at(T, size=9)

@@ -28,10 +28,7 @@ TWINS = (b"a.jsonl", b"a.jsonl", b"sub/a.jsonl", b"other/a.jsonl")  # one name a
 class Producers:
     """All of them; each is one coroutine that lives as long as the action lasts."""
 
-    def __init__(
-        self, scenario: Scenario, disk: Disk, rng: Random, arrived: Callable[[bytes], bool]
-    ) -> None:
-        self._arrived = arrived
+    def __init__(self, scenario: Scenario, disk: Disk, rng: Random) -> None:
         self._scenario = scenario
         self._disk = disk
         self._rng = rng
@@ -207,9 +204,6 @@ class Producers:
         source = self._rng.choice(paths)
         to = path if self._rng.random() < 0.5 else b"sub/" + source.rpartition(b"/")[2]
         if to != source:
-            content = self._disk.paths[source].data
-            if self._arrived(content):  # too late to be followed: what is filed is forgotten
-                self._disk.dropped(content)
             self._disk.rename(source, to)
 
     async def _drop_the_same(self, path: bytes) -> None:

@@ -118,9 +118,7 @@ class World:
         self.checks = Checks(self.service, self.disk, loop.time)
         self.checks.slack_s = 30.0 if scenario.slow_disk else GRACE_S
         self.checks.slow = bool(scenario.operator or scenario.suspends)
-        self.producers = Producers(
-            scenario, self.disk, Random(f"producers {seed}"), self.service.has
-        )
+        self.producers = Producers(scenario, self.disk, Random(f"producers {seed}"))
         self.operator = Operator(self, scenario, loop, trace)
         self._scenario = scenario
         self._loop = loop

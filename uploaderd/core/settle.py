@@ -89,7 +89,7 @@ def judge(
     """
     if writers is Writers.OPEN:
         return Busy(look_again_s=min(max(settle_s, _MIN_LOOK_AGAIN_S), _MAX_LOOK_AGAIN_S))
-    sure = writers is Writers.NONE or before is None or identity.inode == before.inode
+    sure = writers is Writers.NONE or before in {None, identity}
     if arrival is Arrival.RENAMED and sure and not _rewritten(identity, before):
         return Ready()
     # Who holds a file open for longer than the quiet time says by closing it that it is done.
@@ -116,8 +116,8 @@ def judge(
 def _rewritten(identity: Identity, before: Identity | None) -> bool:
     """True if the renamed file itself changed in place later, so that the rename says nothing.
 
-    Another inode is another file renamed over the first, which is whole; but where nobody can say
-    who writes, it may as well have been made there, until an event tells of its rename.
+    Another inode is another file renamed over the first, which is whole. Where nobody can say who
+    writes, it may as well have been made there, and a ctime alone may hide a write.
     """
     return (
         before is not None

@@ -7,16 +7,16 @@ from typing import TYPE_CHECKING
 
 from uploaderd import logs
 from uploaderd.core.events import Gone, Renamed, Sighted
-from uploaderd.core.lifecycle import Decision, decide
+from uploaderd.core.lifecycle import VOUCHED, Decision, decide
 from uploaderd.core.model import TERMINAL, Arrival, File, FileState, Filing, Identity, Now
 from uploaderd.core.reasons import reason
 from uploaderd.errors import GoneError, SpoolError
+from uploaderd.spool.watcher import Sighting
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from uploaderd.engine.context import Context, Place
-    from uploaderd.spool.watcher import Sighting
 
 log = logs.get(__name__)
 
@@ -64,6 +64,11 @@ class Intake:
         taken = await ctx.keep(ctx.journal.intake, self._place.name, paths, judge)
         for file in taken:
             ctx.announce(None, file)
+        buried = [file.path for file in taken if file.reason.code == "cancelled.gone"]
+        again = [path for path in buried if paths.get(path) is not None]
+        if again:  # what stands there now is followed, once its name is free
+            sightings = (Sighting(path=p, arrival=Arrival.FOUND, seen=None) for p in again)
+            touched += await self.take(sightings)
         if taken:
             ctx.wakes.due.set()
             ctx.wakes.cancels.set()  # a file that changed left its session behind
@@ -105,7 +110,7 @@ class Intake:
                     event = Renamed(path=path, identity=seen.identity)
                     return other, decide(other, event, now)
             return self._judge_new(existing, path, seen, now)
-        if seen.identity is None:
+        if seen.identity is None or self._is_buried(existing, path, seen.identity, others):
             return existing, decide(existing, Gone(), now)
         changed = seen.identity != existing.identity
         written = seen.arrival is not Arrival.FOUND and existing.state is FileState.SETTLING
@@ -133,6 +138,15 @@ class Intake:
         except SpoolError:
             return True
         return there.inode != identity.inode  # else it is a second link to the same file
+
+    def _is_buried(
+        self, existing: File, path: bytes, identity: Identity, others: Sequence[File]
+    ) -> bool:
+        """Whether a file that may be at the service already was renamed over this one."""
+        if identity.inode == existing.identity.inode:
+            return False
+        vouched = (other for other in others if other.state in VOUCHED)
+        return any(self._was_renamed(other, path, identity) for other in vouched)
 
     def _is_kept(self, ended: File, identity: Identity | None) -> bool:
         """Whether this very content arrived from here, and stays."""
