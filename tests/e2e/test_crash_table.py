@@ -62,6 +62,7 @@ ELSEWHERE = {
     "Journal.record:sighted": "part of Journal.intake's one transaction",
     "Journal.record:renamed": "the same",
     "Journal.clock_set_back": "brings times near, as Journal.recover does at every start",
+    "Journal.awaken": "the same, as part of resume: whoever is told to wait less may wait longer",
     "Journal.bring_near": "the same, for a time that was on its way into the journal",
     "Client.prepare": "reads a file at the start and leaves nothing behind",
 }

@@ -272,11 +272,14 @@ async def test_a_pause_outlives_the_daemon(ctx: Context) -> None:
 
 
 async def test_resume_probes_a_shut_target_at_once(ctx: Context) -> None:
-    """Whoever mended the key need not wait for the next probe."""
+    """Whoever mended it need not wait for the next probe, nor for the files that were deferred."""
     service = ctx.services["openai"]
     service.gate = Gate().shut("auth", "No.", ctx.wall_s)
+    identity = Identity(dev=1, inode=2, size=3, mtime_ns=4, ctime_ns=5)
+    put(ctx, b"x", FileState.DEFERRED, "deferred.network", identity, ctx.wall_s + 600)
     await Engine(ctx).resume()
     assert service.gate.state is GateState.PROBING
+    assert [file.id for file in ctx.journal.due(ctx.wall_s, 1)] == ["x"]
 
 
 async def test_only_what_has_not_arrived_can_be_cancelled(ctx: Context) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import socket
 import struct
 from dataclasses import dataclass
@@ -319,7 +320,10 @@ def _story(exc: Exception, body: Outgoing | None, pulse: _Pulse, *, stalled: boo
     if isinstance(exc, aiohttp.ConnectionTimeoutError):
         return f"no connection within {CONNECT_S:.0f} s"
     if isinstance(exc, aiohttp.ClientConnectorError):
-        return f"no connection: {exc.os_error.strerror or exc.os_error}"
+        # asyncio puts the address in place of the reason.
+        number = exc.os_error.errno or 0
+        why = os.strerror(number) if number > 0 else exc.os_error.strerror
+        return f"no connection: {why or exc.os_error}"
     if isinstance(exc, _UncleanError):
         return str(exc)
     return f"the connection broke: {_progress(body, pulse)}"

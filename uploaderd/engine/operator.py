@@ -73,9 +73,10 @@ class Operator:
         """Go on; a target that is shut is probed at once."""
         ctx = self._ctx
         await ctx.keep(ctx.journal.set_setting, PAUSED, None)
-        for service in ctx.services.values():
-            if service.gate.state is GateState.SHUT:
-                service.gate = service.gate.probing()
+        shut = [s for s in ctx.services.values() if s.gate.state is GateState.SHUT]
+        await ctx.keep(ctx.journal.awaken, [service.name for service in shut], ctx.wall_s)
+        for service in shut:
+            service.gate = service.gate.probing()
         ctx.go.set()
         self._awaken()
         self._senders.paused = False

@@ -210,6 +210,17 @@ class Journal(Questions):
             db.execute("UPDATE requests SET outcome = 'unknown' WHERE outcome IS NULL")
             _bring_near(db, latest_due_s)
 
+    def awaken(self, targets: Iterable[str], now_s: float) -> None:
+        """Let the deferred files of these targets be tried now."""
+        names = tuple(targets)
+        with self.transaction() as db:
+            db.execute(
+                "UPDATE files SET due = ? WHERE state = 'deferred' AND due > ?"
+                " AND reason_code NOT LIKE '%.deadline'"
+                f" AND target IN ({', '.join('?' * len(names))})",
+                (now_s, now_s, *names),
+            )
+
     def bring_near(self, latest_due_s: float) -> None:
         """Let no file wait beyond ``latest_due_s``: such a time was meant for another clock.
 
