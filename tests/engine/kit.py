@@ -220,7 +220,7 @@ class Rig:
         name, now_s = os.fsencode(path), self.ctx.wall_s
         identity = self.place.tree.identify(name)
         file = File(
-            id=path,
+            id=path.replace("/", "_"),
             watch=self.place.name,
             path=name,
             identity=identity if size is None else replace(identity, size=size),
@@ -280,9 +280,9 @@ class Rig:
             file = await self.ctx.apply(file, event)
         return file
 
-    def at(self, file_id: str) -> File:
-        """The file as the journal has it."""
-        found = self.journal.file(file_id)
+    def at(self, path: str) -> File:
+        """The file that was made at ``path``, as the journal has it."""
+        found = self.journal.file(path.replace("/", "_"))
         assert found is not None
         return found
 

@@ -12,7 +12,7 @@ import pytest
 from uploaderd.client.replies import RemoteFile
 from uploaderd.clock import SystemClock
 from uploaderd.config import Retry, Transfer
-from uploaderd.core.events import Admitted, Completed, Held, Refused
+from uploaderd.core.events import Admitted, Completed, Held, Refused, Settled
 from uploaderd.core.gate import Gate, GateState
 from uploaderd.core.model import (
     Arrival,
@@ -350,3 +350,25 @@ async def test_no_session_is_opened_that_could_not_end_in_time(ctx: Context) -> 
     await engine.admission.step([])
     assert started == ["waits"]
     assert engine.admission.postponed == {}
+
+
+async def test_a_probed_target_hides_no_other(ctx: Context) -> None:
+    """While one target is probed, its backlog does not keep the files of another waiting."""
+    ctx.services["other"] = Service(name="other", flavour="openai", client=NOBODY)
+    ctx.services["openai"].gate = Gate(state=GateState.PROBING, code="outage")
+    ctx.services["openai"].asking = 1  # the probe is under way
+    identity = Identity(dev=1, inode=2, size=3, mtime_ns=4, ctime_ns=5)
+    for n in range(20):
+        put(ctx, b"%02d" % n, FileState.QUEUED, "queued.slot", replace(identity, inode=n))
+    file = put(ctx, b"z", FileState.SETTLING, "settling.seen", replace(identity, inode=99))
+    await ctx.apply(file, Settled(identity=file.identity, target="other", purpose="user_data"))
+    engine, started = Engine(ctx), []
+    engine.admission._start = lambda _, file: started.append(file.id)
+    await engine.admission.step([])
+    assert started == ["z"]
+
+
+def test_a_pause_that_a_wrong_key_is_answered_with_frees_nothing() -> None:
+    """A 429 to the probe of a key says nothing of the key: it stays shut, and waits for longer."""
+    gate = Gate(state=GateState.PROBING, code="auth", probes=2).limited(60.0)
+    assert (gate.state, gate.code, gate.until_s) == (GateState.SHUT, "auth", 60.0)

@@ -59,10 +59,12 @@ class Gate:
     def limited(self, until_s: float) -> Gate:
         """The service asked for a pause: nobody sends before ``until_s``.
 
-        That is an answer, so it ends an outage.
+        That is an answer, so it ends an outage; of a key or a quota it says nothing.
         """
         if self.state is GateState.SHUT:
             return self
+        if self.state is GateState.PROBING and self.code != "outage":
+            return replace(self, state=GateState.SHUT, until_s=until_s)
         latest = max(until_s, self.until_s or until_s)
         detail = "The service asked for a pause."
         return Gate(state=GateState.LIMITED, detail=detail, until_s=latest)

@@ -52,7 +52,7 @@ class Admission:
         ctx = self._ctx
         for service in ctx.services.values():
             await self._tend_gate(service)
-        shut = [s.name for s in ctx.services.values() if not s.gate.admits(ctx.wall_s)]
+        shut = [s.name for s in ctx.services.values() if not self._takes(s)]
         passed = {*self._transfers, *benched}
         limit = ctx.transfer.files_in_flight + len(passed)
         self.postponed, again = {}, False
@@ -68,6 +68,9 @@ class Admission:
                 break  # what is behind it waits too, or it would never find its time
             else:
                 await self._take_up(file)
+                # Behind a probe the others of its target wait; those of another need not.
+                asked = ctx.services.get(file.target)
+                again = again or (asked is not None and not self._takes(asked))
         if again:
             return 0.0  # they stood in the way of others
         return SHUT_TICK_S if shut else TICK_S
@@ -122,6 +125,11 @@ class Admission:
             life=f"{life_s:.0f}",
         )
         return False
+
+    def _takes(self, service: Service) -> bool:
+        """Whether a file may be taken up for this target now."""
+        probed = service.gate.state is GateState.PROBING and self._busy(service)
+        return service.gate.admits(self._ctx.wall_s) and not probed
 
     def _busy(self, service: Service) -> bool:
         under_way = any(t.file.target == service.name for t in self._transfers.values())

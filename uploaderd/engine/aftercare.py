@@ -29,8 +29,9 @@ log = logs.get(__name__)
 
 AGAIN_S = 5.0
 RARELY_S = 300.0
-# What every other file would meet too.
-DISK = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EMFILE, errno.ENFILE})
+# What every other file would meet too, wherever it lies, and what it would meet in done/.
+OF_ALL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE})
+DISK = OF_ALL | {errno.EROFS, errno.EIO}
 
 
 async def file_away(ctx: Context, place: Place, file: File) -> None:
@@ -44,7 +45,9 @@ async def file_away(ctx: Context, place: Place, file: File) -> None:
         await _choose(ctx, place, file)
         return
     except SpoolError as error:
-        all_meet_it = _is_the_disks(error) or await _refuses_all(ctx, place, file)
+        if _is_the_disks(error):
+            ctx.full.add(place.name)
+        all_meet_it = place.name in ctx.full or await _refuses_all(ctx, place, file)
         await _put_off(ctx, place, file, error, for_all=all_meet_it)
         return
     ctx.trouble.pop(place.filing_away, None)
@@ -54,15 +57,18 @@ async def file_away(ctx: Context, place: Place, file: File) -> None:
     except NameTakenError:
         await _choose(ctx, place, file)
     except SpoolError as error:
-        await _put_off(ctx, place, file, error, for_all=_is_the_disks(error))
+        # A read-only mount or a bad sector may be its own.
+        await _put_off(ctx, place, file, error, for_all=_is_the_disks(error, OF_ALL))
 
 
-def _is_the_disks(error: SpoolError) -> bool:
-    return isinstance(error.__cause__, OSError) and error.__cause__.errno in DISK
+def _is_the_disks(error: SpoolError, among: frozenset[int] = DISK) -> bool:
+    return isinstance(error.__cause__, OSError) and error.__cause__.errno in among
 
 
 async def _refuses_all(ctx: Context, place: Place, file: File) -> bool:
     """Whether the folder that ended files go to can't be used, for whatever file."""
+    if file.filed_as is not None and file.filed_as.count(b"/") == 1:
+        return True  # it was to lie in that folder itself
     try:
         await ctx.disk(place.filing.choose, _folder_of(file), b"any")
     except SpoolError:
@@ -90,8 +96,6 @@ async def _put_off(
         if place.filing_away not in ctx.trouble:
             log.error("filing.trouble", watch=place.name, text=sentence(error))
         ctx.trouble[place.filing_away] = trouble
-        if _is_the_disks(error):
-            ctx.full.add(place.name)
     elif age_s < 2 * AGAIN_S:
         log.warning("file.not_filed", id=file.id, path=file.path, text=str(error))
     await ctx.apply(file, FilingFailed(detail=sentence(error), due_s=due_s))
@@ -129,10 +133,10 @@ async def _take_away(ctx: Context, place: Place, file: File, name: bytes) -> Non
         log.debug("file.removed", id=file.id, how=moved.value)
     else:
         moved = Moved.ALREADY
-    due_s = (file.finished_s or 0.0) + place.settings.rescan_s
-    if moved is Moved.SOURCE_GONE and due_s - place.settings.rescan_s <= ctx.wall_s < due_s:
+    if moved is Moved.SOURCE_GONE and file.id not in ctx.missed:
         # By the next scan it is known whether it was removed or has got another name.
-        detail = "It is not under its name any more."
+        ctx.missed.add(file.id)
+        detail, due_s = "It is not under its name any more.", ctx.wall_s + place.settings.rescan_s
         await ctx.apply(file, FilingFailed(detail=detail, due_s=due_s))
         return
     await ctx.apply(file, Filed(place=escape_path(name)))

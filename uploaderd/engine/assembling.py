@@ -9,6 +9,7 @@ import msgspec
 
 from uploaderd import logs
 from uploaderd.core.events import Ambiguous, Completed, Event, Held
+from uploaderd.core.model import UploadState
 from uploaderd.core.reasons import reason
 from uploaderd.core.reconcile import Absent, Candidate, Found, Several, judge, next_look_s
 from uploaderd.core.report import full_path
@@ -130,7 +131,7 @@ async def _give_up(
             return _later(ctx, file, upload, error)
         return await _search(ctx, service, file, upload)
     calls.taken(ctx, service)
-    await ctx.keep(ctx.journal.answered, request_id, "ok")
+    await ctx.keep(ctx.journal.upload_ended, upload, UploadState.CANCELLED, request_id)
     return found
 
 

@@ -137,6 +137,7 @@ class Context:
         trouble: what is wrong with the daemon's surroundings now, by subject.
         go: set unless the operator paused the daemon; no request leaves without it.
         alone: a lock for each name and purpose that is being completed at a target.
+        missed: files that arrived and were not found under their name when they were to be moved.
         proved: under which identity an uncertain file was read again and was the same.
         resting: until when (wall time) nothing is filed in a watch, where nothing can be.
         full: the watches whose disk takes nothing: until it does, nothing new is begun there.
@@ -164,6 +165,7 @@ class Context:
     writing: dict[str, float] = field(default_factory=dict)
     resting: dict[str, float] = field(default_factory=dict)
     full: set[str] = field(default_factory=set)
+    missed: set[str] = field(default_factory=set)
     proved: dict[str, Identity] = field(default_factory=dict)
     alone: WeakValueDictionary[tuple[str, ...], asyncio.Lock] = field(
         default_factory=WeakValueDictionary
@@ -199,6 +201,8 @@ class Context:
             self.writing.pop(after.id, None)
         if after.state not in {FileState.COMPLETING, FileState.UNCERTAIN}:
             self.proved.pop(after.id, None)
+        if after.filing is not model.Filing.PENDING:
+            self.missed.discard(after.id)
         if before is not None and not tells(before, after):
             return
         facts: dict[str, object] = {"path": after.path, "id": after.id}

@@ -224,7 +224,7 @@ class Engine:
             most,
             latest=latest,
             unfiled_in=[name for name, until in ctx.resting.items() if until > now_s],
-            unasked=[s.name for s in ctx.services.values() if not self._takes_questions(s)],
+            unasked=[s.name for s in ctx.services.values() if not self._may_ask(s)],
         )
         for file in found:
             if len(self._handled) >= HANDLERS:
@@ -261,7 +261,8 @@ class Engine:
             for effect in effects_of(file):
                 match effect:
                     case Effect.LOOK:
-                        await look(self.ctx, place, file)
+                        if not await look(self.ctx, place, file):
+                            await self._see(place, [file.path])
                     case Effect.WAKE:
                         await self.ctx.apply(file, awakened(file))
                     case Effect.RECONCILE:

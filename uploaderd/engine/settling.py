@@ -45,16 +45,18 @@ def event_of(ctx: Context, file: File, error: SpoolError) -> Event:
             return Deferred(reason=why, due_s=due_s, deferrals=file.deferrals + 1)
 
 
-async def look(ctx: Context, place: Place, file: File) -> None:
-    """Look at a settling file once, and decide."""
+async def look(ctx: Context, place: Place, file: File) -> bool:
+    """Look at a settling file once, and decide; False if another file stands at its path."""
     try:
         seen = await ctx.disk(place.tree.look, file.path)
     except NotRegularError as error:
         await _refuse(ctx, place, file, error)
-        return
+        return True
     except SpoolError as error:
         await ctx.apply(file, event_of(ctx, file, error))
-        return
+        return True
+    if seen.identity.inode != file.identity.inode:
+        return False  # one that is known under another name, perhaps
     now = ctx.clock.now()
     since_s = ctx.writing.pop(file.id, now.boot_s)
     verdict = judge(
@@ -83,6 +85,7 @@ async def look(ctx: Context, place: Place, file: File) -> None:
             await ctx.apply(file, Unsettled(identity=seen.identity, reason=why, due_s=due_s))
         case Ready():
             await ctx.apply(file, _settled(ctx, place, file, seen.identity))
+    return True
 
 
 def _settled(ctx: Context, place: Place, file: File, identity: Identity) -> Event:

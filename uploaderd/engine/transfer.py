@@ -151,7 +151,8 @@ class Transfer:
     async def _beforehand(self, source: Source) -> Event | None:
         """What there is to say about it before a session is needed."""
         if source.identity != self.file.identity:
-            return Changed(identity=source.identity)
+            same_file = source.identity.inode == self.file.identity.inode
+            return Changed(identity=source.identity if same_file else None)
         known = None
         if self._place.settings.after_upload == "keep" and self.file.upload is None:
             known = await self._uploaded_before(source)
