@@ -245,7 +245,7 @@ class Rig:
             file=file.id,
             target=file.target,
             state=UploadState.CREATING,
-            filename=file.id.rpartition("/")[2],
+            filename=os.fsdecode(file.path).rpartition("/")[2],
             purpose=file.purpose,
             size=size,
             part_bytes=size,
