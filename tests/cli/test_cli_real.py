@@ -157,6 +157,6 @@ async def test_an_interrupted_demo_leaves_nothing(tmp_path: Path) -> None:
     process.send_signal(signal.SIGINT)
     said = await ended(process)
     assert said.code == 75
-    assert list((tmp_path / "tmp").iterdir()) == []
+    assert sorted((tmp_path / "tmp").rglob("*")) == [], said.err
     with pytest.raises(ProcessLookupError):
         os.kill(pid, 0)

@@ -72,6 +72,8 @@ def _drop_all(stage: Stage, sources: list[Source]) -> None:
     from uploaderd.put import drop  # noqa: PLC0415 - next to its only use
 
     for source in sources:
+        if stage.over:  # an interrupt in the wrong moment leaves this thread behind
+            return
         folder = stage.spool / source.name.parent
         folder.mkdir(parents=True, exist_ok=True)
         drop(stage.sources / source.name, folder)

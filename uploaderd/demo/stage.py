@@ -30,6 +30,8 @@ KEY: Final = "sk-demo-not-a-secret"
 _START_S: Final = 15.0
 _STOP_S: Final = 30.0
 _LAST_LINES: Final = 15
+_TRIES: Final = 20
+_PAUSE_S: Final = 0.05
 _SOCKET_BYTES: Final = 107
 # A child must not see the caller's service, key, folders or service manager.
 _FOREIGN: Final = (
@@ -71,10 +73,15 @@ def _place_of_the_socket(root: Path) -> Path:
 
 
 class Stage:
-    """A folder with sources, spool, store and state, an emulator and a daemon."""
+    """A folder with sources, spool, store and state, an emulator and a daemon.
+
+    Attributes:
+        over: whoever makes files in it has to stop.
+    """
 
     def __init__(self, *, keep: bool) -> None:
         self._keep = keep
+        self.over = False
         self.root = Path(tempfile.mkdtemp(prefix="uploaderd-demo-"))
         self.sources = self.root / "sources"
         self.spool = self.root / "spool"
@@ -100,12 +107,13 @@ class Stage:
         trace: TracebackType | None,
     ) -> None:
         """End what still runs and remove the folder."""
+        self.over = True
         self.client.close()
         for process in (self._daemon, self._emulator):
             if process is not None:
                 _end(process)
         if not self._keep:
-            shutil.rmtree(self.root, ignore_errors=True)
+            _remove(self.root)
         shutil.rmtree(self._run, ignore_errors=True)
 
     @property
@@ -201,6 +209,15 @@ def _start(
         stderr=log,
         start_new_session=True,
     )
+
+
+def _remove(folder: Path) -> None:
+    """Remove a folder, also where a file is still being made in it."""
+    for _ in range(_TRIES):
+        shutil.rmtree(folder, ignore_errors=True)
+        time.sleep(_PAUSE_S)
+        if not folder.exists():
+            return
 
 
 def _end(process: subprocess.Popen[bytes]) -> int:
