@@ -45,6 +45,8 @@ EVENTS: dict[str, Event] = {
     "Settled": events.Settled(identity=OTHER, target="other", purpose="batch"),
     "Gone": events.Gone(),
     "Cancelled": events.Cancelled(),
+    "Withheld": events.Withheld(),
+    "Retried": events.Retried(path=b"x~2", identity=OTHER, arrival=Arrival.RENAMED),
     "Changed": events.Changed(identity=OTHER),
     "Admitted": events.Admitted(),
     "Assembled": events.Assembled(md5="d" * 32),
@@ -87,6 +89,13 @@ queued     Cancelled>cancelled
 uploading  Cancelled>cancelled
 deferred   Cancelled>cancelled
 held       Cancelled>cancelled
+settling   Withheld>held
+queued     Withheld>held
+uploading  Withheld>held
+deferred   Withheld>held
+held       Withheld>held
+failed     Retried>settling
+cancelled  Retried>settling
 """
 STEPS = {
     (FileState(line.split()[0]), step.partition(">")[0]): FileState(step.partition(">")[2])
@@ -148,9 +157,11 @@ def test_the_table_has_no_step_that_is_not_meant() -> None:
 
 
 @pytest.mark.parametrize("state", sorted(TERMINAL))
-def test_a_terminal_state_is_never_left(state: FileState) -> None:
-    """Done, failed and cancelled lead only to themselves."""
-    assert {to for (start, _), to in STEPS.items() if start is state} == {state}
+def test_a_terminal_state_is_left_by_the_operators_word_alone(state: FileState) -> None:
+    """Done, failed and cancelled lead only to themselves; what did not arrive may be retried."""
+    said = {to for (start, e), to in STEPS.items() if start is state and e == "Retried"}
+    assert {to for (start, e), to in STEPS.items() if start is state and e != "Retried"} == {state}
+    assert said == (set() if state is FileState.DONE else {FileState.SETTLING})
 
 
 @pytest.mark.parametrize("state", sorted(set(FileState) - TERMINAL))
@@ -192,7 +203,7 @@ def test_a_session_that_nobody_will_finish_is_abandoned_in_the_same_step(
     assert Effect.CANCEL_UPLOAD in decision.effects
 
 
-@pytest.mark.parametrize("name", ["Deferred", "Held", "Recovered"])
+@pytest.mark.parametrize("name", ["Deferred", "Held", "Recovered", "Withheld"])
 def test_a_passing_fault_or_a_restart_keeps_the_session(name: str) -> None:
     """What is stored stays of use."""
     decision = decide(a_file(FileState.UPLOADING), EVENTS[name], NOW)

@@ -54,6 +54,20 @@ class Cancelled:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Withheld:
+    """The operator holds it back, until the operator says otherwise."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Retried:
+    """The operator wants it tried again, and it was found in the spool, perhaps brought back."""
+
+    path: bytes
+    identity: Identity
+    arrival: Arrival
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Changed:
     """Its bytes are not those that were taken."""
 
@@ -145,7 +159,12 @@ class Refused:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Due:
-    """The time that it waited for has come, or what it waited for has happened."""
+    """The time that it waited for has come, or what it waited for has happened.
+
+    ``anew`` is True where the operator said so: what was tried before does not count any more.
+    """
+
+    anew: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -192,6 +211,8 @@ Event = (
     | Settled
     | Gone
     | Cancelled
+    | Withheld
+    | Retried
     | Changed
     | Admitted
     | Assembled

@@ -24,9 +24,11 @@ from uploaderd.core.events import (
     Refused,
     Renamed,
     Restarted,
+    Retried,
     Settled,
     Sighted,
     Unsettled,
+    Withheld,
 )
 from uploaderd.core.model import (
     Arrival,
@@ -68,15 +70,15 @@ class Decision:
     history: bool = True
 
 
-def awakened(file: File) -> Event:
+def awakened(file: File, *, anew: bool = False) -> Event:
     """What the end of a wait means: a content that nobody vouched for yet settles first.
 
     A file that never had a place since it was last seen to change was deferred or held while it
-    was looked at, so it may be half written or unfit.
+    was looked at, so it may be half written or unfit. ``anew`` is ``Due``'s.
     """
     if file.started_s is None:
         return Sighted(identity=file.identity, arrival=file.arrival)
-    return Due()
+    return Due(anew=anew)
 
 
 def tells(before: File, after: File) -> bool:
@@ -150,6 +152,20 @@ def _apply(file: File, event: Event, now: Now) -> File:  # noqa: C901, PLR0911, 
         case Cancelled():
             why = reason("cancelled.operator")
             return replace(file, upload=None, reason=why, finished_s=now.wall_s)
+        case Withheld():
+            return replace(file, reason=reason("held.operator"))
+        case Retried(path=path, identity=identity, arrival=arrival):
+            found = replace(
+                file,
+                path=path,
+                identity=identity,
+                arrival=arrival,
+                changed_s=now.wall_s,
+                finished_s=None,
+                filing=Filing.NONE,
+                filed_as=None,
+            )
+            return _settle_again(found, "settling.retried", now)
         case Changed(identity=identity):
             return _settle_again(
                 replace(
@@ -199,8 +215,9 @@ def _apply(file: File, event: Event, now: Now) -> File:  # noqa: C901, PLR0911, 
         case Refused(reason=why, identity=identity):
             refused = replace(file, upload=None, identity=identity or file.identity)
             return _to_file_away(refused, why, now)
-        case Due():
-            return replace(file, reason=reason("queued.resume" if file.upload else "queued.slot"))
+        case Due(anew=anew):
+            why = reason("queued.resume" if file.upload else "queued.slot")
+            return replace(file, reason=why, restarts=0 if anew else file.restarts)
         case Recovered():
             return _recover(file, now)
         case FilingAs(filed_as=filed_as):

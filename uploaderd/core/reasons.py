@@ -13,6 +13,7 @@ SENTENCES: dict[str, str] = {
     "settling.changed": (
         "It changed after it was taken; it settles again and is then uploaded from the start."
     ),
+    "settling.retried": "The operator had it tried again; it settles and is then uploaded.",
     "queued.slot": "It waits for a free place among the files in flight.",
     "queued.target": "Its target {target} takes nothing for now. {detail}",
     "queued.resume": "It goes on with the parts that are stored as soon as a place is free.",
@@ -41,19 +42,23 @@ SENTENCES: dict[str, str] = {
     ),
     "deferred.spool": "{detail} It is tried again by itself.",
     "held.deadline": (
-        "{detail} Raise the bandwidth under [transfer] and restart the daemon, or split the file."
+        "{detail} Raise the bandwidth under [transfer] and run `uploaderd reload`, or split the "
+        "file."
     ),
     "held.auth": (
-        "{detail} Correct the key and restart the daemon, or give the key its rights; then it "
-        "goes on by itself."
+        "{detail} Correct the key and run `uploaderd reload`, or give the key its rights; then "
+        "it goes on by itself."
     ),
     "held.quota": "{detail} Raise the quota or pay; it goes on by itself after the next probe.",
-    "held.endpoint": "{detail} Correct the target's base_url and restart the daemon.",
+    "held.endpoint": "{detail} Correct the target's base_url and run `uploaderd reload`.",
     "held.certificate": (
         "{detail} Correct the target's ca_file, or the service's certificate; it goes on by "
         "itself after the next probe."
     ),
-    "held.part_too_large": "{detail} Set a smaller part_size under [transfer] and restart.",
+    "held.operator": "The operator holds it; it goes on after `uploaderd release`.",
+    "held.part_too_large": (
+        "{detail} Set a smaller part_size under [transfer] and run `uploaderd reload`."
+    ),
     "held.redirect": "{detail} Set the target's base_url to the final address.",
     "held.unreadable": "{detail} It is tried again when its permissions change.",
     "held.restarts": (
@@ -61,7 +66,7 @@ SENTENCES: dict[str, str] = {
     ),
     "held.target": (
         "It may have arrived at the target {target}, which is not configured any more. Configure "
-        "it and restart the daemon, which then finds out."
+        "it and run `uploaderd reload`; then it is found out."
     ),
     "held.uncertain": (
         "{detail} Look at the service's files, remove the surplus ones, and drop the file again "

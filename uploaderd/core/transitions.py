@@ -1,7 +1,8 @@
 """All that can follow from what: one literal table a noun, and what each state needs done.
 
 A pair that a table does not name raises and changes nothing. ``DONE``, ``FAILED`` and
-``CANCELLED`` are terminal: only their after-care still moves.
+``CANCELLED`` are terminal: only their after-care still moves. The operator alone may have what did
+not arrive tried again.
 """
 
 from __future__ import annotations
@@ -28,9 +29,11 @@ from uploaderd.core.events import (
     Refused,
     Renamed,
     Restarted,
+    Retried,
     Settled,
     Sighted,
     Unsettled,
+    Withheld,
 )
 from uploaderd.core.model import TERMINAL, File, FileState, Filing, PartState, UploadState
 
@@ -48,6 +51,7 @@ TABLE: dict[FileState, dict[type[Event], FileState]] = {
         Settled: S.QUEUED,
         Gone: S.CANCELLED,
         Cancelled: S.CANCELLED,
+        Withheld: S.HELD,
         Held: S.HELD,
         Refused: S.FAILED,
         Deferred: S.DEFERRED,
@@ -58,6 +62,7 @@ TABLE: dict[FileState, dict[type[Event], FileState]] = {
         Sighted: S.SETTLING,
         Gone: S.CANCELLED,
         Cancelled: S.CANCELLED,
+        Withheld: S.HELD,
         Admitted: S.UPLOADING,
         Recovered: S.QUEUED,
     },
@@ -65,6 +70,7 @@ TABLE: dict[FileState, dict[type[Event], FileState]] = {
         Renamed: S.UPLOADING,
         Gone: S.CANCELLED,
         Cancelled: S.CANCELLED,
+        Withheld: S.HELD,
         Changed: S.SETTLING,
         Ambiguous: S.UNCERTAIN,
         Assembled: S.COMPLETING,
@@ -100,6 +106,7 @@ TABLE: dict[FileState, dict[type[Event], FileState]] = {
         Sighted: S.SETTLING,
         Gone: S.CANCELLED,
         Cancelled: S.CANCELLED,
+        Withheld: S.HELD,
         Due: S.QUEUED,
         Recovered: S.DEFERRED,
     },
@@ -108,6 +115,7 @@ TABLE: dict[FileState, dict[type[Event], FileState]] = {
         Sighted: S.SETTLING,
         Gone: S.CANCELLED,
         Cancelled: S.CANCELLED,
+        Withheld: S.HELD,
         Due: S.QUEUED,
         Recovered: S.HELD,
     },
@@ -120,12 +128,13 @@ TABLE: dict[FileState, dict[type[Event], FileState]] = {
     },
     S.FAILED: {
         Renamed: S.FAILED,
+        Retried: S.SETTLING,
         Recovered: S.FAILED,
         FilingAs: S.FAILED,
         FilingFailed: S.FAILED,
         Filed: S.FAILED,
     },
-    S.CANCELLED: {Recovered: S.CANCELLED},
+    S.CANCELLED: {Retried: S.SETTLING, Recovered: S.CANCELLED},
 }
 
 PART_TABLE: dict[PartState, frozenset[PartState]] = {

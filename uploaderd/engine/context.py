@@ -141,6 +141,7 @@ class Context:
         proved: under which identity an uncertain file was read again and was the same.
         resting: until when (wall time) nothing is filed in a watch, where nothing can be.
         full: the watches whose disk takes nothing: until it does, nothing new is begun there.
+        returning: what the operator has tried again, by watch and by the path it is looked for at.
         writing: since when (CLOCK_BOOTTIME) a settling file is held open for writing.
     """
 
@@ -162,6 +163,7 @@ class Context:
     wire: Wire = field(default_factory=Wire)
     go: asyncio.Event = field(default_factory=asyncio.Event)
     trouble: dict[str, str] = field(default_factory=dict)
+    returning: dict[tuple[str, bytes], File] = field(default_factory=dict)
     writing: dict[str, float] = field(default_factory=dict)
     resting: dict[str, float] = field(default_factory=dict)
     full: set[str] = field(default_factory=set)

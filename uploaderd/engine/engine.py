@@ -18,6 +18,7 @@ from uploaderd.core.model import Arrival, FileState
 from uploaderd.core.reasons import TARGET_TROUBLE, reason
 from uploaderd.core.retry import RETRY_AFTER_CAP_S
 from uploaderd.core.transitions import Effect, effects_of
+from uploaderd.core.verbs import Verb
 from uploaderd.engine.admission import Admission
 from uploaderd.engine.aftercare import file_away
 from uploaderd.engine.assembling import reconcile
@@ -64,7 +65,7 @@ class Engine:
         self._benched: dict[str, float] = {}
         self._stranded: set[str] = set()
         self._janitor = Janitor(ctx)
-        self._operator = Operator(ctx, self.senders, self.tasks, self._bench_no_more)
+        self._operator = Operator(ctx, self.senders, self.tasks, self._bench_no_more, self._find)
         self.admission = Admission(ctx, self.senders.goodput, self.transfers, self._begin)
         now = ctx.clock.now()
         self._ahead_s = now.wall_s - now.boot_s
@@ -105,8 +106,20 @@ class Engine:
         await self._operator.resume()
 
     async def cancel(self, file_id: str) -> File | None:
-        """As ``Operator.cancel``."""
-        return await self._operator.cancel(file_id)
+        """Give a file up and leave it where it is; as ``Operator.say``."""
+        return await self._operator.say(Verb.CANCEL, file_id)
+
+    async def hold(self, file_id: str) -> File | None:
+        """Keep a file back until it is released; as ``Operator.say``."""
+        return await self._operator.say(Verb.HOLD, file_id)
+
+    async def release(self, file_id: str) -> File | None:
+        """Let a file go on that the operator held; as ``Operator.say``."""
+        return await self._operator.say(Verb.RELEASE, file_id)
+
+    async def retry(self, file_id: str) -> File | None:
+        """Try a file again, now; as ``Operator.say``."""
+        return await self._operator.say(Verb.RETRY, file_id)
 
     def _bench_no_more(self) -> None:
         """Let no file rest any longer."""
@@ -203,6 +216,9 @@ class Engine:
     async def _see(self, place: Place, paths: list[bytes]) -> None:
         sightings = [Sighting(path=path, arrival=Arrival.FOUND, seen=None) for path in paths]
         await self._intakes[place.name].take(sightings)
+
+    async def _find(self, place: Place, path: bytes) -> None:
+        await self._see(place, [path])
 
     async def _due(self) -> float:
         """Start a handler for each file whose time has come; return when to look again."""

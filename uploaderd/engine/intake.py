@@ -6,10 +6,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from uploaderd import logs
-from uploaderd.core.events import Gone, Renamed, Sighted
+from uploaderd.core.events import Gone, Renamed, Retried, Sighted
 from uploaderd.core.lifecycle import VOUCHED, Decision, decide
 from uploaderd.core.model import TERMINAL, Arrival, File, FileState, Filing, Identity, Now
 from uploaderd.core.reasons import reason
+from uploaderd.core.verbs import UNWANTED, WITHHELD
 from uploaderd.errors import GoneError, SpoolError
 from uploaderd.spool.watcher import Sighting
 
@@ -103,22 +104,39 @@ class Intake:
         now: Now,
     ) -> File | tuple[File, Decision] | None:
         if existing is None or existing.state in TERMINAL:
-            if existing is not None and self._is_kept(existing, seen.identity):
-                return None
-            for other in others:
-                if seen.identity is not None and self._was_renamed(other, path, seen.identity):
-                    event = Renamed(path=path, identity=seen.identity)
-                    return other, decide(other, event, now)
-            return self._judge_new(existing, path, seen, now)
+            return self._judge_free(existing, path, seen, others, now)
         if seen.identity is None or self._is_buried(existing, path, seen.identity, others):
             return existing, decide(existing, Gone(), now)
         changed = seen.identity != existing.identity
         written = seen.arrival is not Arrival.FOUND and existing.state is FileState.SETTLING
-        operators = existing.reason.code == "held.operator"
+        operators = existing.reason.code == WITHHELD
         if operators or _grows(existing, seen) or not (changed or written):
             return None
         arrival = Arrival.WRITTEN if seen.arrival is Arrival.FOUND else seen.arrival
         return existing, decide(existing, Sighted(identity=seen.identity, arrival=arrival), now)
+
+    def _judge_free(
+        self,
+        ended: File | None,
+        path: bytes,
+        seen: Seen,
+        others: Sequence[File],
+        now: Now,
+    ) -> File | tuple[File, Decision] | None:
+        """A path without a file at work: one that came back or was renamed, or a new one."""
+        identity = seen.identity
+        if identity is None:
+            return None
+        back = self._ctx.returning.get((self._place.name, path))
+        if back is not None:
+            retried = Retried(path=path, identity=identity, arrival=seen.arrival)
+            return back, decide(back, retried, now)
+        if ended is not None and self._is_kept(ended, identity):
+            return None
+        for other in others:
+            if self._was_renamed(other, path, identity):
+                return other, decide(other, Renamed(path=path, identity=identity), now)
+        return self._judge_new(ended, path, seen, identity, now)
 
     def _was_renamed(self, other: File, path: bytes, identity: Identity) -> bool:
         """Whether this is a file at work that got another path.
@@ -160,15 +178,15 @@ class Intake:
         except SpoolError:
             return True
 
-    def _judge_new(self, ended: File | None, path: bytes, seen: Seen, now: Now) -> File | None:
-        """A path without a file at work: a new file, unless it is the one that just ended."""
-        if seen.identity is None:
-            return None
+    def _judge_new(
+        self, ended: File | None, path: bytes, seen: Seen, identity: Identity, now: Now
+    ) -> File | None:
+        """A new file, unless it is the one that just ended."""
         if ended is not None:
-            same = seen.identity.same_bytes(ended.identity)
+            same = identity.same_bytes(ended.identity)
             if same and ended.filing is Filing.FILED and self._has_left(path, ended.identity):
                 return None  # the sighting is older than the move
-            unwanted = ended.reason.code == "cancelled.operator"
+            unwanted = ended.reason.code == UNWANTED
             if unwanted and same:
                 return None
         settings = self._place.settings
@@ -178,7 +196,7 @@ class Intake:
             id=self._ctx.new_id(),
             watch=self._place.name,
             path=path,
-            identity=seen.identity,
+            identity=identity,
             arrival=seen.arrival,
             target=settings.target,
             purpose=self._place.purpose_of(path),

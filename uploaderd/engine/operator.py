@@ -6,19 +6,18 @@ import asyncio
 from typing import TYPE_CHECKING
 
 from uploaderd import logs
-from uploaderd.core.events import Cancelled
 from uploaderd.core.gate import GateState
 from uploaderd.core.model import FileState
 from uploaderd.core.report import full_path
-from uploaderd.core.transitions import IllegalTransitionError
-from uploaderd.errors import NotApplicableError
+from uploaderd.core.verbs import InapplicableError, Return, Verb, meant
+from uploaderd.errors import NotApplicableError, SpoolError
 from uploaderd.journal import StaleError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Awaitable, Callable, Mapping
 
     from uploaderd.core.model import File
-    from uploaderd.engine.context import Context
+    from uploaderd.engine.context import Context, Place
     from uploaderd.engine.senders import Senders
 
 log = logs.get(__name__)
@@ -32,11 +31,12 @@ class Operator:
     Args:
         ctx: the engine's context.
         senders: who stop while it is paused.
-        tasks: the transfers' tasks by file, to be cancelled with their file.
+        tasks: the transfers' tasks by file, to be stopped before their file is decided about.
         awaken: ends every rest, for whoever waits for what was mended.
+        look: has a path of a watch taken in.
 
     Attributes:
-        condemned: files that are being cancelled: nobody else takes them up.
+        condemned: files whose transfer is being stopped: nobody else takes them up.
     """
 
     def __init__(
@@ -45,12 +45,14 @@ class Operator:
         senders: Senders,
         tasks: Mapping[str, asyncio.Task[None]],
         awaken: Callable[[], None],
+        look: Callable[[Place, bytes], Awaitable[None]],
     ) -> None:
         self.condemned: set[str] = set()
         self._ctx = ctx
         self._senders = senders
         self._tasks = tasks
         self._awaken = awaken
+        self._look = look
 
     async def recall(self) -> None:
         """Take over what was said to the daemon before this one."""
@@ -85,26 +87,38 @@ class Operator:
             wake.set()
         log.info("daemon.resumed")
 
-    async def cancel(self, file_id: str) -> File | None:
-        """Give a file up and leave it where it is; None where no file has this id.
+    async def say(self, verb: Verb, file_id: str) -> File | None:
+        """Say one verb of one file; the file as it is then, None where none has this id.
+
+        It is journalled when this returns, and no automatic event undoes it.
 
         Raises:
-            NotApplicableError: it has ended, or may have arrived already.
+            NotApplicableError: the verb does not apply to the file as it is.
+            JournalError: nothing was changed.
         """
         try:
-            return await self._cancel(file_id)
+            return await self._say(verb, file_id)
         finally:
             self.condemned.discard(file_id)
             self._ctx.wakes.due.set()
+            self._ctx.wakes.admission.set()
 
-    async def _cancel(self, file_id: str) -> File | None:
+    async def _say(self, verb: Verb, file_id: str) -> File | None:
         ctx = self._ctx
         while True:
             file = await ctx.keep(ctx.journal.file, file_id)
             if file is None:
                 return None
-            if file.reason.code == "cancelled.operator":
+            try:
+                event = meant(verb, file, ctx.wall_s)
+            except InapplicableError as error:
+                raise NotApplicableError(
+                    f"{full_path(file)} {error.why}", hint=error.hint
+                ) from error
+            if event is None:
                 return file
+            if isinstance(event, Return):
+                return await self._bring_back(file)
             task = self._tasks.get(file_id)
             if file.state is FileState.UPLOADING and task is not None:
                 self.condemned.add(file_id)  # or it would be taken up again at once
@@ -112,11 +126,40 @@ class Operator:
                 await asyncio.wait({task})
                 continue
             try:
-                return await ctx.apply(file, Cancelled())
+                return await ctx.apply(file, event)
             except StaleError:
                 continue
-            except IllegalTransitionError:
-                raise NotApplicableError(
-                    f"{full_path(file)} is {file.state.value}, so it cannot be cancelled",
-                    hint="see: uploaderd show",
-                ) from None
+
+    async def _bring_back(self, file: File) -> File:
+        """Find an ended file in the spool again, and take it up under its own id.
+
+        Killed once it was moved, the next scan takes it for a new file.
+        """
+        ctx = self._ctx
+        place = ctx.places.get(file.watch)
+        if place is None:
+            raise NotApplicableError(
+                f"{full_path(file)} lies in a folder that is not watched any more",
+                hint="configure its watch, then: uploaderd reload",
+            )
+        path = file.path
+        try:
+            if file.state is FileState.FAILED and file.filed_as is not None:
+                # Whoever sees it there first takes it for this file.
+                ctx.returning[place.name, path] = file
+                path = await ctx.disk(place.filing.bring_back, file.filed_as, path, owner=file.id)
+            ctx.returning[place.name, path] = file
+            await self._look(place, path)
+        except SpoolError as error:
+            raise NotApplicableError(
+                f"{full_path(file)} cannot be brought back: {error}", hint=error.hint
+            ) from error
+        finally:
+            for key in ((place.name, file.path), (place.name, path)):
+                ctx.returning.pop(key, None)
+        after = await ctx.keep(ctx.journal.file, file.id)
+        if after is None or after.version == file.version:
+            raise NotApplicableError(
+                f"{full_path(file)} is not there to be retried", hint="drop it again"
+            )
+        return after

@@ -174,6 +174,35 @@ class Filing:
         except GoneError:
             return Moved.SOURCE_GONE
 
+    def bring_back(self, filed_as: bytes, path: bytes, *, owner: str) -> bytes:
+        """Move what was filed as ``filed_as`` back to ``path``, or to the next free name there.
+
+        Then our receipt is withdrawn: it is not the file's end any more.
+
+        Returns:
+            the path below the watch that it has now.
+
+        Raises:
+            GoneError: nothing stands there any more.
+            SpoolError: a folder on the way cannot be used, or lies on another file system.
+        """
+        with (
+            self._folder_of(filed_as, make=False) as (fd, name),
+            self._folder_of(path, make=True) as (to_fd, wanted),
+            beneath.mapped(filed_as),
+        ):
+            for candidate in naming.candidates(wanted, limit=name_limit(to_fd)):
+                try:
+                    rename_new(name, candidate, from_fd=fd, to_fd=to_fd)
+                except FileExistsError:
+                    continue
+                _sync_both(fd, to_fd)
+                break
+            else:
+                raise AssertionError("candidates are endless")
+        self.withdraw_receipt(filed_as, owner=owner)
+        return path[: len(path) - len(wanted)] + candidate
+
     def _open_top(self, folder: bytes) -> int | None:
         root = self._tree.folder()
         try:
