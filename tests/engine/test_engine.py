@@ -213,7 +213,7 @@ async def test_a_loop_outlives_a_fault_of_its_own(ctx: Context) -> None:
         went_on.set()
         return 60.0
 
-    loop = asyncio.create_task(engine._loop(wake, step))
+    loop = asyncio.create_task(engine._loop("due", wake, step))
     try:
         async with asyncio.timeout(10):
             await failed.wait()

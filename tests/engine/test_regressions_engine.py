@@ -18,6 +18,7 @@ from uploaderd.core.model import Arrival, FileState, Filing
 from uploaderd.core.reasons import reason
 from uploaderd.engine.aftercare import AGAIN_S
 from uploaderd.engine.engine import HANDLERS, Engine
+from uploaderd.engine.intake import Intake
 from uploaderd.engine.parts import PartsRun
 from uploaderd.engine.settling import look
 from uploaderd.errors import TransientError
@@ -111,7 +112,7 @@ async def test_a_writer_that_is_gone_is_forgotten(rig: Rig) -> None:
         assert list(rig.ctx.writing) == [file.id]
         (rig.root / file.id).unlink()
         gone = Sighting(path=file.path, arrival=Arrival.FOUND, seen=None)
-        await rig.engine._intakes[rig.place.name].take([gone])
+        await Intake(rig.engine.ctx, rig.place).take([gone])
         assert rig.ctx.writing == {}
 
 
@@ -252,7 +253,7 @@ async def test_an_uncertain_file_that_was_renamed_is_read_once(rig: Rig) -> None
     (rig.root / "b").mkdir()
     (rig.root / "a" / "x").rename(rig.root / "b" / "x")
     seen = Sighting(path=b"b/x", arrival=Arrival.RENAMED, seen=None)
-    await rig.engine._intakes[rig.place.name].take([seen])
+    await Intake(rig.engine.ctx, rig.place).take([seen])
     assert rig.at(file.id).path == b"b/x"
     rig.client.errors["complete"] = PERHAPS
     async with rig.at_work():

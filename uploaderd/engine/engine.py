@@ -7,14 +7,14 @@ the journal, and an effect that was interrupted is simply found again.
 from __future__ import annotations
 
 import asyncio
-from contextlib import aclosing, suppress
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from uploaderd import logs
 from uploaderd.core.events import Due, Held, Recovered
 from uploaderd.core.gate import GateState
 from uploaderd.core.lifecycle import awakened
-from uploaderd.core.model import Arrival, FileState
+from uploaderd.core.model import FileState
 from uploaderd.core.reasons import TARGET_TROUBLE, reason
 from uploaderd.core.retry import RETRY_AFTER_CAP_S
 from uploaderd.core.transitions import Effect, effects_of
@@ -23,15 +23,15 @@ from uploaderd.engine.admission import Admission
 from uploaderd.engine.aftercare import file_away
 from uploaderd.engine.assembling import reconcile
 from uploaderd.engine.context import wait_for
-from uploaderd.engine.intake import Intake
 from uploaderd.engine.janitor import Janitor
 from uploaderd.engine.operator import Operator
+from uploaderd.engine.pulse import Pulse
 from uploaderd.engine.senders import Senders
 from uploaderd.engine.settling import look
 from uploaderd.engine.transfer import Transfer
+from uploaderd.engine.watching import Watching
 from uploaderd.errors import JournalError
 from uploaderd.journal import StaleError
-from uploaderd.spool.watcher import Sighting
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -45,7 +45,6 @@ HANDLERS = 16  # files looked at, filed or reconciled at the same time
 TICK_S = 5.0  # the longest sleep of a loop: what no event tells is noticed by then
 BENCH_S = 5.0  # how long a file rests whose handling met the unexpected
 LATEST_EVERY = 4  # so often the newcomers come first, lest a backlog hide them
-SWEPT = 200  # files that are looked at in one sweep
 CHECK_S = 60.0  # how often waits that make no sense are looked for
 SET_BACK_S = 1.0  # a step of the wall clock; less is its steering
 
@@ -59,7 +58,8 @@ class Engine:
         self.transfers: dict[str, Transfer] = {}
         self.tasks: dict[str, asyncio.Task[None]] = {}
         self.draining = False
-        self._intakes = {name: Intake(ctx, place) for name, place in ctx.places.items()}
+        self._watching = Watching(ctx, self._touched)
+        self._pulse = Pulse(ctx.clock)
         self._handled: set[str] = set()
         self._turns = 0
         self._benched: dict[str, float] = {}
@@ -91,11 +91,10 @@ class Engine:
         async with asyncio.TaskGroup() as group:
             self._group = group
             for place in self.ctx.places.values():
-                group.create_task(self._watch(place))
-                group.create_task(self._sweep(place))
-            group.create_task(self._loop(self.ctx.wakes.due, self._due))
-            group.create_task(self._loop(self.ctx.wakes.admission, self._admit))
-            group.create_task(self._loop(self.ctx.wakes.cancels, self._cancel))
+                self._watching.start(group, place)
+            group.create_task(self._loop("due", self.ctx.wakes.due, self._due))
+            group.create_task(self._loop("admission", self.ctx.wakes.admission, self._admit))
+            group.create_task(self._loop("cancels", self.ctx.wakes.cancels, self._cancel))
 
     async def pause(self) -> None:
         """As ``Operator.pause``."""
@@ -127,9 +126,16 @@ class Engine:
         self.ctx.resting.clear()
         self._janitor.rest_no_more()
 
+    def beats(self, kept_since_s: float | None) -> bool:
+        """Whether it gets on with its work, for a watchdog; as ``Pulse.beats``."""
+        ctx = self.ctx
+        moving = ctx.meter.rate_bps(ctx.clock.now().boot_s) > 0
+        asking = not ctx.wire.idle.is_set()
+        return self._pulse.beats(moving=moving, asking=asking, kept_since_s=kept_since_s)
+
     async def drain(self, timeout_s: float) -> bool:
         """Begin nothing new and wait until no reply is outstanding; False if time ran out."""
-        self.draining = True
+        self.draining = self._watching.stopped = True
         self.senders.stopped = True
         try:
             async with asyncio.timeout(timeout_s):
@@ -140,55 +146,29 @@ class Engine:
 
     # The loops
 
-    async def _loop(self, wake: asyncio.Event, step: Callable[[], Awaitable[float]]) -> None:
+    async def _loop(
+        self, name: str, wake: asyncio.Event, step: Callable[[], Awaitable[float]]
+    ) -> None:
         """Do a step, then wait for its event or its time; trouble only delays the next one."""
         while True:
+            self._pulse.working(name)
             try:
                 if "journal" in self.ctx.trouble:  # nothing is begun until a write succeeds
                     await self.ctx.keep(self.ctx.journal.prove)
-                    self._recovered("journal")
+                    self.ctx.is_well("journal")
                 pause_s = await step()
             except StaleError:
                 pause_s = 0.0
             except JournalError as error:
-                self._trouble("journal", error)
+                self.ctx.in_trouble("journal", error)
                 pause_s = BENCH_S
                 wake.clear()
             except Exception:  # a loop that ends would take the daemon with it
                 log.exception("loop.trouble")
                 pause_s = BENCH_S
                 wake.clear()
+            self._pulse.waiting(name, pause_s)
             await wait_for(wake, pause_s)
-
-    async def _watch(self, place: Place) -> None:
-        """Take in what a watch sees; one that breaks off is begun again, with a scan."""
-        while not self.draining:
-            try:
-                await self._take_in(place)
-            except Exception as error:
-                log.exception("watch.trouble", watch=place.name, exc=error)
-                self.ctx.trouble[place.watching] = f"the watch broke off: {error}"
-                await asyncio.sleep(BENCH_S)
-
-    async def _take_in(self, place: Place) -> None:
-        intake, whole = self._intakes[place.name], True
-        async with aclosing(place.watcher.sightings()) as sightings:
-            async for batch in sightings:
-                if self.draining:
-                    return
-                if not batch and whole:  # a full scan, of which nothing was lost
-                    self._recovered(place.watching)
-                elif not batch:
-                    whole = True
-                    await place.watcher.rescan_now()
-                try:
-                    for file in await intake.take(batch):
-                        await self._touched(file)
-                except (JournalError, StaleError) as error:
-                    whole = False
-                    self._trouble(place.watching, error)
-                    await asyncio.sleep(BENCH_S)
-                    await place.watcher.rescan_now()  # that sees it again
 
     async def _cancel(self) -> float:
         """Cancel what was abandoned; return when to look again."""
@@ -201,24 +181,8 @@ class Engine:
         if transfer is not None:
             await transfer.check_source()
 
-    async def _sweep(self, place: Place) -> None:
-        """Look now and then at files that wait long: a removal may have sent no event."""
-        last = ""
-        while True:
-            await asyncio.sleep(place.settings.rescan_s)
-            try:
-                rows = await self.ctx.keep(self.ctx.journal.waiting_in, place.name, last, SWEPT)
-                last = rows[-1].id if len(rows) == SWEPT else ""
-                await self._see(place, [row.path for row in rows])
-            except (JournalError, StaleError) as error:
-                self._trouble("journal", error)
-
-    async def _see(self, place: Place, paths: list[bytes]) -> None:
-        sightings = [Sighting(path=path, arrival=Arrival.FOUND, seen=None) for path in paths]
-        await self._intakes[place.name].take(sightings)
-
     async def _find(self, place: Place, path: bytes) -> None:
-        await self._see(place, [path])
+        await self._watching.see(place, [path])
 
     async def _due(self) -> float:
         """Start a handler for each file whose time has come; return when to look again."""
@@ -278,14 +242,14 @@ class Engine:
                 match effect:
                     case Effect.LOOK:
                         if not await look(self.ctx, place, file):
-                            await self._see(place, [file.path])
+                            await self._find(place, file.path)
                     case Effect.WAKE:
                         await self.ctx.apply(file, awakened(file))
                     case Effect.RECONCILE:
                         await self._reconcile(file)
                     case Effect.FILE_AWAY:
                         await file_away(self.ctx, place, file)
-                        await self._see(place, [file.path])
+                        await self._find(place, file.path)
                     case _:
                         pass
         except StaleError:
@@ -364,15 +328,6 @@ class Engine:
     def _bench(self, file: File, error: Exception) -> None:
         self._benched[file.id] = self.ctx.wall_s + BENCH_S
         if isinstance(error, JournalError):
-            self._trouble("journal", error)
+            self.ctx.in_trouble("journal", error)
         else:
             log.error("file.trouble", id=file.id, path=file.path, exc=error)
-
-    def _trouble(self, subject: str, error: Exception) -> None:
-        if self.ctx.trouble.get(subject) != str(error):
-            log.error("daemon.trouble", subject=subject, text=str(error))
-        self.ctx.trouble[subject] = str(error)
-
-    def _recovered(self, subject: str) -> None:
-        if self.ctx.trouble.pop(subject, None) is not None:
-            log.info("daemon.well", subject=subject)
