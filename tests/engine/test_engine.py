@@ -25,6 +25,7 @@ from uploaderd.core.model import (
 )
 from uploaderd.core.plan import ranges
 from uploaderd.core.reasons import reason
+from uploaderd.core.verbs import Verb
 from uploaderd.engine.assembling import _arrived
 from uploaderd.engine.context import Context, Service
 from uploaderd.engine.engine import Engine
@@ -258,13 +259,13 @@ async def test_a_newcomer_is_looked_at_before_a_backlog(ctx: Context) -> None:
 async def test_a_pause_outlives_the_daemon(ctx: Context) -> None:
     """What the operator said holds for the next daemon too, until the operator says otherwise."""
     engine = Engine(ctx)
-    await engine.pause()
+    await engine.operator.pause()
     assert not ctx.go.is_set()
     after = Engine(replace(ctx, go=asyncio.Event()))
     await after.recover()
     assert not after.ctx.go.is_set()
     assert after.senders.paused
-    await after.resume()
+    await after.operator.resume()
     assert after.ctx.go.is_set()
     third = Engine(replace(ctx, go=asyncio.Event()))
     await third.recover()
@@ -277,7 +278,7 @@ async def test_resume_probes_a_shut_target_at_once(ctx: Context) -> None:
     service.gate = Gate().shut("auth", "No.", ctx.wall_s)
     identity = Identity(dev=1, inode=2, size=3, mtime_ns=4, ctime_ns=5)
     put(ctx, b"x", FileState.DEFERRED, "deferred.network", identity, ctx.wall_s + 600)
-    await Engine(ctx).resume()
+    await Engine(ctx).operator.resume()
     assert service.gate.state is GateState.PROBING
     assert [file.id for file in ctx.journal.due(ctx.wall_s, 1)] == ["x"]
 
@@ -287,18 +288,20 @@ async def test_only_what_has_not_arrived_can_be_cancelled(ctx: Context) -> None:
     engine = Engine(ctx)
     identity = Identity(dev=1, inode=2, size=3, mtime_ns=4, ctime_ns=5)
     put(ctx, b"x", FileState.QUEUED, "queued.slot", identity)
-    gone = await engine.cancel("x")
+    gone = await engine.operator.say(Verb.CANCEL, "x")
     assert gone is not None
     assert (gone.state, gone.reason.code) == (FileState.CANCELLED, "cancelled.operator")
-    assert await engine.cancel("x") == gone  # whoever asks twice gets the same answer
+    assert (
+        await engine.operator.say(Verb.CANCEL, "x") == gone
+    )  # whoever asks twice gets the same answer
     put(ctx, b"y", FileState.QUEUED, "queued.slot", replace(identity, inode=3))
     file = ctx.journal.file("y")
     assert file is not None
     await ctx.apply(file, Admitted())
     await ctx.apply(ctx.journal.file("y") or file, Refused(reason=reason("failed.empty")))
     with pytest.raises(NotApplicableError, match="is failed"):
-        await engine.cancel("y")
-    assert await engine.cancel("nobody") is None
+        await engine.operator.say(Verb.CANCEL, "y")
+    assert await engine.operator.say(Verb.CANCEL, "nobody") is None
 
 
 def open_session(ctx: Context, file: File, size: int) -> None:

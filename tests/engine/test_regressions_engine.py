@@ -16,6 +16,7 @@ from uploaderd.config.units import Timetable
 from uploaderd.core.events import Admitted, Refused
 from uploaderd.core.model import Arrival, FileState, Filing
 from uploaderd.core.reasons import reason
+from uploaderd.core.verbs import Verb
 from uploaderd.engine.aftercare import AGAIN_S
 from uploaderd.engine.engine import HANDLERS, Engine
 from uploaderd.engine.intake import Intake
@@ -91,12 +92,12 @@ async def test_a_paused_complete_looks_at_its_source_again(rig: Rig) -> None:
     file = rig.session(rig.put("x"), stored=True)
     async with rig.at_work() as engine:
         file = await rig.ctx.apply(file, Admitted())
-        await engine.pause()
+        await engine.operator.pause()
         engine._begin(rig.service, file)
         await wait_until(lambda: rig.at(file.id).state is FileState.COMPLETING, what="the intent")
         await soon()
         (rig.root / "x").write_bytes(b"something else")
-        await engine.resume()
+        await engine.operator.resume()
         await rig.idle()
         await rig.turn()
     assert rig.client.asked == [("cancel", "remote-x")]
@@ -160,7 +161,7 @@ async def test_a_cancel_while_the_daemon_takes_over_does_not_end_it(
         else:
             rig.put(name, FileState.HELD, "held.auth", target="gone")
     asked = getattr(rig.journal, question)
-    rig.ctx.keep = Overtaken(asked, lambda: rig.engine.cancel("a"))
+    rig.ctx.keep = Overtaken(asked, lambda: rig.engine.operator.say(Verb.CANCEL, "a"))
     await rig.engine.recover()
     assert rig.at("a").state is FileState.CANCELLED
     assert rig.at("b").state is rig.at("c").state is FileState.QUEUED
@@ -301,6 +302,6 @@ async def test_a_transfer_that_is_cancelled_before_its_first_step_gives_its_plac
         engine.tasks[file.id].cancel()
         await asyncio.wait(engine.tasks.values())
         assert engine.transfers == {}
-        assert await engine.cancel(file.id) == rig.at(file.id)
+        assert await engine.operator.say(Verb.CANCEL, file.id) == rig.at(file.id)
     assert rig.at(file.id).state is FileState.CANCELLED
     assert rig.client.asked == []

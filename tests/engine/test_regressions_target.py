@@ -155,7 +155,7 @@ async def test_uncertain_files_that_cannot_be_asked_for_are_left_alone(
     if silent == "shut":
         rig.service.gate = Gate().shut("auth", "No.", rig.clock.wall_s)
     else:
-        await rig.engine.pause()
+        await rig.engine.operator.pause()
     async with rig.at_work() as engine:
         await rig.turn()
         assert rig.at("x").state is not FileState.DEFERRED

@@ -6,7 +6,7 @@ import hashlib
 import json
 from typing import TYPE_CHECKING
 
-from uploaderd.errors import NameTakenError, SpoolError
+from uploaderd.errors import GoneError, NameTakenError, SpoolError
 from uploaderd.spool import naming
 from uploaderd.spool.carrying import Moved
 
@@ -56,6 +56,20 @@ class SimFiling:
         draft = destination.rpartition(b"/")[0] + b"/" + naming.receipt_draft(owner)
         if draft in self._disk.paths:
             self._disk.unlink(draft)
+
+    def bring_back(self, filed_as: bytes, path: bytes, *, owner: str) -> bytes:
+        """As ``Filing.bring_back``."""
+        if filed_as not in self._disk.paths:
+            raise GoneError("It is not there any more.")
+        inner, slash, name = path.rpartition(b"/")
+        for candidate in naming.candidates(name):
+            back = inner + slash + candidate
+            if back not in self._disk.paths:
+                self._disk.rename(filed_as, back)
+                self._life.step("filing", f"{back.decode()} is back")
+                self.withdraw_receipt(filed_as, owner=owner)
+                return back
+        raise AssertionError("candidates are endless")
 
     def move(
         self, path: bytes, destination: bytes, identity: Identity, *, md5: str | None = None

@@ -6,6 +6,7 @@ import asyncio
 from random import Random
 from typing import TYPE_CHECKING
 
+from uploaderd.core.verbs import Verb
 from uploaderd.errors import NotApplicableError, UploaderdError
 
 if TYPE_CHECKING:
@@ -38,8 +39,22 @@ class Operator:
             await self.resume()
             return
         rows = self._world.rows("SELECT id FROM files ORDER BY id")
-        if rows:
-            await self._ask(engine, "cancel", rng.choice(rows)["id"])
+        if not rows:
+            return
+        file_id = rng.choice(rows)["id"]
+        verb = rng.choice(list(Verb))
+        await self._ask(engine, verb, file_id)
+        if verb is Verb.HOLD:
+            await asyncio.sleep(rng.choice((1.0, 60.0, 4_000.0)) * rng.random())
+            await self.release(file_id)
+
+    async def release(self, file_id: str) -> None:
+        """As often as it takes, as for ``resume``."""
+        while True:
+            engine = self._world.engine
+            if engine is not None and await self._ask(engine, Verb.RELEASE, file_id):
+                return
+            await asyncio.sleep(1.0)
 
     async def pause(self) -> None:
         """Once that is answered, nothing more may leave."""
@@ -59,7 +74,9 @@ class Operator:
     async def _ask(self, engine: Engine, verb: str, *args: str) -> bool:
         """Say something to the daemon; True if it answered."""
         life = self._world.life
-        task = self._loop.create_task(getattr(engine, verb)(*args))
+        operator = engine.operator
+        said = operator.say(Verb(verb), *args) if args else getattr(operator, verb)()
+        task = self._loop.create_task(said)
         ended = self._loop.create_task(life.ended.wait())
         await asyncio.wait({task, ended}, return_when=asyncio.FIRST_COMPLETED)
         ended.cancel()

@@ -51,8 +51,9 @@ class DaemonProcess:
     Args:
         root: an empty folder, as a rule ``tmp_path``.
         base_url: the service's.
-        config: tables to lay over ``DEFAULTS``: daemon, watch, transfer, retry, target.
+        config: tables to lay over ``DEFAULTS``: daemon, watch, transfer, retry, target, journal.
         watches: more watches, as tables.
+        hooks: programs to run at a file's end, as tables.
         env: variables of its environment.
     """
 
@@ -63,6 +64,7 @@ class DaemonProcess:
         *,
         config: Mapping[str, Table] | None = None,
         watches: Sequence[Table] = (),
+        hooks: Sequence[Table] = (),
         env: Mapping[str, str] | None = None,
     ) -> None:
         self.root = root
@@ -77,9 +79,10 @@ class DaemonProcess:
         self._base_url = base_url
         self._tables = {
             name: DEFAULTS.get(name, {}) | (config or {}).get(name, {})
-            for name in (*DEFAULTS, "target")
+            for name in (*DEFAULTS, "target", "journal")
         }
         self._watches = list(watches)
+        self.hooks = list(hooks)
         self._env = dict(env or {})
         self.spool.mkdir(exist_ok=True)
         (root / "home").mkdir(exist_ok=True)
@@ -112,9 +115,16 @@ class DaemonProcess:
         first: Table = {"path": str(self.spool)}
         for watch in (first, *self._watches):
             lines += ["[[watch]]", *_pairs(tables["watch"] | watch)]
-        for name in ("transfer", "retry"):
+        for name in ("transfer", "retry", "journal"):
             lines += [f"[{name}]", *_pairs(tables[name])]
+        for hook in self.hooks:
+            lines += ["[[hook]]", *_pairs(hook)]
         self.config_file.write_text("\n".join(lines) + "\n", "utf-8")
+
+    def watch_also(self, *watches: Table) -> None:
+        """Write the configuration with these watches beside its own, in place of earlier ones."""
+        self._watches = list(watches)
+        self.configure()
 
     # Its life
 

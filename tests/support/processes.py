@@ -90,6 +90,11 @@ class Process:
             self._process.kill()
         await self._process.wait()
 
+    def signal(self, number: int) -> None:
+        """Send it a signal."""
+        assert self._process is not None, "it was never started"
+        self._process.send_signal(number)
+
     async def stop(self, timeout_s: float = END_S) -> int:
         """SIGTERM it and wait; return its exit code."""
         if self.running:

@@ -22,6 +22,9 @@ SENTENCES: dict[str, str] = {
         "not be there within the {life} s that a session lives; it is opened when they can."
     ),
     "queued.filing": "Nothing new is begun in its folder for now: {detail}.",
+    "queued.unwatched": (
+        "Its folder is not configured as a watch any more; it goes on once it is again."
+    ),
     "queued.paused": "The daemon is paused; it goes on after `uploaderd resume`.",
     "queued.again": "{detail} It is uploaded again from the start.",
     "uploading.parts": "Its parts are being sent.",

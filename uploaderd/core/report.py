@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
+from uploaderd.core.gate import GateState
 from uploaderd.core.model import UNDRAINED, FileState, Filing, PartState
 from uploaderd.core.schedule import remaining_s
 
@@ -253,3 +254,42 @@ def receipt_document(
         "finished_at": _time(file.finished_s),
         "reason": _reason(file.reason),
     }
+
+
+def headline(status: Document) -> str:
+    """What is going on, in the line that a service manager shows; from the status document."""
+    counts = status["counts"]
+    active, targets = status["active"], status["targets"]
+    if not (
+        isinstance(counts, dict) and isinstance(active, list) and isinstance(targets, list)
+    ):  # pragma: no cover - ours
+        raise TypeError
+    waiting = sum(counts[state] for state in ("settling", "queued", "deferred"))
+    said = []
+    if status["trouble"]:
+        said.append(f"Trouble: {status['trouble']}")
+    shut = [one["name"] for one in targets if one["state"] not in {GateState.OPEN, GateState.LIMITED}]
+    if status["state"] == "draining":
+        said.append("Stopping: what is on the wire comes to its end")
+    elif status["state"] == "paused":
+        said.append(f"Paused by the operator, {waiting} files wait")
+    elif active:
+        said.append(f"Uploading {len(active)} files at {_rate(status['rate_bps'])}, {waiting} wait")
+    elif waiting:
+        said.append(f"{waiting} files wait")
+    else:
+        said.append("Nothing is left to do" if status["drained"] else "Looking for files")
+    if shut:
+        said.append(f"{', '.join(shut)} takes nothing")
+    said += [f"{counts[state]} {state}" for state in ("uncertain", "held") if counts[state]]
+    return "; ".join(said)
+
+
+def _rate(bps: object) -> str:
+    """Bytes a second for a person, in binary units."""
+    rate = float(bps) if isinstance(bps, int | float) else 0.0
+    for unit in ("B/s", "KiB/s", "MiB/s"):
+        if rate < 1024:  # noqa: PLR2004 - the unit's own step
+            return f"{rate:.0f} {unit}" if unit == "B/s" else f"{rate:.1f} {unit}"
+        rate /= 1024
+    return f"{rate:.1f} GiB/s"

@@ -9,6 +9,7 @@ from weakref import WeakValueDictionary
 
 from uploaderd import logs
 from uploaderd.core import model
+from uploaderd.core.errands import falls_due
 from uploaderd.core.fitness import LIFE_S, purpose_of
 from uploaderd.core.gate import Gate
 from uploaderd.core.lifecycle import decide, tells
@@ -16,36 +17,42 @@ from uploaderd.core.meter import Meter
 from uploaderd.core.model import FileState
 from uploaderd.core.pace import Pace
 from uploaderd.core.transitions import Effect
+from uploaderd.engine.telling import Telling
+from uploaderd.hooks import Programs
+from uploaderd.seams import NoTally
 from uploaderd.source import Source
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from uploaderd.client import Client
-    from uploaderd.config import Retry, Transfer, Watch
+    from uploaderd.config import Hook, Retry, Transfer, Watch
     from uploaderd.core.events import Event
     from uploaderd.core.model import File, Identity
+    from uploaderd.hooks import Ended, Order
     from uploaderd.journal import Journal
-    from uploaderd.seams import Clock, Offload
+    from uploaderd.seams import Clock, Offload, Tally
     from uploaderd.spool.filing import Filing
     from uploaderd.spool.tree import Tree
     from uploaderd.spool.watcher import Watcher
 
 log = logs.get(__name__)
 
-LOUD = frozenset({FileState.HELD, FileState.FAILED, FileState.UNCERTAIN})
-TOLD = frozenset({FileState.UPLOADING, FileState.DEFERRED, FileState.CANCELLED})
-
 
 @dataclass(slots=True, kw_only=True)
 class Place:
-    """One watched folder and the adapters that reach into it."""
+    """One watched folder and the adapters that reach into it.
+
+    Attributes:
+        leaving: it is not configured any more, and goes once nothing of it is on its way.
+    """
 
     name: str
     settings: Watch
     tree: Tree
     watcher: Watcher
     filing: Filing
+    leaving: bool = False
 
     def purpose_of(self, path: bytes) -> str:
         """What a file at this path below the watch is for, by the configuration of today."""
@@ -94,11 +101,14 @@ class Service:
 
 @dataclass(slots=True, kw_only=True)
 class Wakes:
-    """What each loop waits for besides its timer."""
+    """What each loop waits for besides its timer; ``news`` rings when the history has grown."""
 
     due: asyncio.Event = field(default_factory=asyncio.Event)
     admission: asyncio.Event = field(default_factory=asyncio.Event)
     cancels: asyncio.Event = field(default_factory=asyncio.Event)
+    errands: asyncio.Event = field(default_factory=asyncio.Event)
+    retention: asyncio.Event = field(default_factory=asyncio.Event)
+    news: asyncio.Event = field(default_factory=asyncio.Event)
 
 
 class Wire:
@@ -141,8 +151,12 @@ class Context:
         proved: under which identity an uncertain file was read again and was the same.
         resting: until when (wall time) nothing is filed in a watch, where nothing can be.
         full: the watches whose disk takes nothing: until it does, nothing new is begun there.
-        returning: what the operator has tried again, by watch and by the path it is looked for at.
+        returning: what the operator has tried again, by watch and inode, until it is seen.
         writing: since when (CLOCK_BOOTTIME) a settling file is held open for writing.
+        hooks: what is run when a file has ended.
+        keep_s: what ended longer ago is forgotten; None: nothing is.
+        run_hook: runs a hook's program.
+        tally: counts what happens.
     """
 
     journal: Journal
@@ -157,13 +171,18 @@ class Context:
     services: dict[str, Service]
     transfer: Transfer
     retry: Retry
+    hooks: tuple[Hook, ...] = ()
+    keep_s: float | None = None
+    run_hook: Callable[[Order], Awaitable[Ended]] = field(default_factory=Programs)
+    tally: Tally = field(default_factory=NoTally)
     wakes: Wakes = field(default_factory=Wakes)
     meter: Meter = field(default_factory=Meter)
     bucket: Pace = field(default_factory=Pace)
     wire: Wire = field(default_factory=Wire)
     go: asyncio.Event = field(default_factory=asyncio.Event)
     trouble: dict[str, str] = field(default_factory=dict)
-    returning: dict[tuple[str, bytes], File] = field(default_factory=dict)
+    telling: Telling = field(default_factory=Telling)
+    returning: dict[tuple[str, int], File] = field(default_factory=dict)
     writing: dict[str, float] = field(default_factory=dict)
     resting: dict[str, float] = field(default_factory=dict)
     full: set[str] = field(default_factory=set)
@@ -172,6 +191,19 @@ class Context:
     alone: WeakValueDictionary[tuple[str, ...], asyncio.Lock] = field(
         default_factory=WeakValueDictionary
     )
+
+    @property
+    def watched(self) -> dict[str, Place]:
+        """The watches that are configured now."""
+        return {name: place for name, place in self.places.items() if not place.leaving}
+
+    @property
+    def scanned(self) -> bool:
+        """Whether every watch was scanned once; before that nobody knows what was dropped."""
+        return all(
+            place.watcher.scans and self.trouble.keys().isdisjoint((name, place.watching))
+            for name, place in self.watched.items()
+        )
 
     @property
     def wall_s(self) -> float:
@@ -188,35 +220,32 @@ class Context:
         """
         decision = decide(file, event, self.clock.now())
         name = type(event).__name__.lower()
-        after = await self.keep(self.journal.record, file, decision, name)
+        owed = self._owed(file, decision.file)
+        after = await self.keep(self.journal.record, file, decision, name, owed)
+        self.tally.file(file, after)
         self.announce(file, after)
+        if owed:
+            self.wakes.errands.set()
         self.perform(decision.effects)
         return after
 
-    def announce(self, before: File | None, after: File) -> None:
-        """Log a change of state; what only moved a timer stays silent.
+    def _owed(self, before: File, after: File) -> list[tuple[str, ...]]:
+        """The commands of the hooks that wait for this step."""
+        if not falls_due(before, after):
+            return []
+        return [hook.command for hook in self.hooks if hook.on.value == after.state.value]
 
-        A file that goes its way is told of twice, when it is taken up and when it is filed; what
-        lies between is there at debug.
-        """
+    def announce(self, before: File | None, after: File) -> None:
+        """Log a change of state; what only moved a timer stays silent."""
+        self.wakes.news.set()
         if after.state is not FileState.SETTLING:
             self.writing.pop(after.id, None)
         if after.state not in {FileState.COMPLETING, FileState.UNCERTAIN}:
             self.proved.pop(after.id, None)
         if after.filing is not model.Filing.PENDING:
             self.missed.discard(after.id)
-        if before is not None and not tells(before, after):
-            return
-        facts: dict[str, object] = {"path": after.path, "id": after.id}
-        if after.state is FileState.DONE:
-            facts |= {"file_id": after.remote_file, "bytes": after.identity.size}
-        say = log.debug
-        if after.state in LOUD:
-            say = log.warning
-        elif after.state in TOLD or after.filing is model.Filing.FILED:
-            say = log.info
-        facts |= {"reason": after.reason.code, "text": after.reason.text}
-        say(f"file.{after.state.value}", exc=None, **facts)
+        if before is None or tells(before, after):
+            self.telling.tell(after)
 
     def perform(self, effects: tuple[Effect, ...]) -> None:
         """Wake the loop that each effect belongs to."""
@@ -230,6 +259,17 @@ class Context:
                     self.wakes.cancels.set()
                 case Effect.TRANSMIT | Effect.COMPLETE:
                     pass  # the transfer that asked goes on by itself
+
+    def in_trouble(self, subject: str, error: Exception) -> None:
+        """Note what is wrong with the surroundings, and say so once."""
+        if self.trouble.get(subject) != str(error):
+            log.error("daemon.trouble", subject=subject, text=str(error))
+        self.trouble[subject] = str(error)
+
+    def is_well(self, subject: str) -> None:
+        """Note that it is not wrong any more."""
+        if self.trouble.pop(subject, None) is not None:
+            log.info("daemon.well", subject=subject)
 
     def pace(self, rate_bps: int | None) -> Callable[[int], Awaitable[None]]:
         """A wait for each step of a part, so that all senders together keep the bandwidth."""

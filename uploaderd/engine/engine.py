@@ -11,21 +11,23 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from uploaderd import logs
-from uploaderd.core.events import Due, Held, Recovered
+from uploaderd.core.events import Held, Recovered
 from uploaderd.core.gate import GateState
 from uploaderd.core.lifecycle import awakened
 from uploaderd.core.model import FileState
-from uploaderd.core.reasons import TARGET_TROUBLE, reason
+from uploaderd.core.reasons import reason
 from uploaderd.core.retry import RETRY_AFTER_CAP_S
 from uploaderd.core.transitions import Effect, effects_of
-from uploaderd.core.verbs import Verb
 from uploaderd.engine.admission import Admission
 from uploaderd.engine.aftercare import file_away
 from uploaderd.engine.assembling import reconcile
 from uploaderd.engine.context import wait_for
+from uploaderd.engine.errands import Errands
 from uploaderd.engine.janitor import Janitor
 from uploaderd.engine.operator import Operator
 from uploaderd.engine.pulse import Pulse
+from uploaderd.engine.renewal import Escort, reconsider, settle_places, settle_services
+from uploaderd.engine.retention import Retention
 from uploaderd.engine.senders import Senders
 from uploaderd.engine.settling import look
 from uploaderd.engine.transfer import Transfer
@@ -34,10 +36,11 @@ from uploaderd.errors import JournalError
 from uploaderd.journal import StaleError
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Coroutine
 
     from uploaderd.core.model import File
     from uploaderd.engine.context import Context, Place, Service
+    from uploaderd.engine.renewal import Renewal
 
 log = logs.get(__name__)
 
@@ -50,7 +53,11 @@ SET_BACK_S = 1.0  # a step of the wall clock; less is its steering
 
 
 class Engine:
-    """Interprets the effects of every file; ``run`` ends by being cancelled."""
+    """Interprets the effects of every file; ``run`` ends by being cancelled.
+
+    Attributes:
+        operator: what may be said to it.
+    """
 
     def __init__(self, ctx: Context) -> None:
         self.ctx = ctx
@@ -65,66 +72,86 @@ class Engine:
         self._benched: dict[str, float] = {}
         self._stranded: set[str] = set()
         self._janitor = Janitor(ctx)
-        self._operator = Operator(ctx, self.senders, self.tasks, self._bench_no_more, self._find)
+        self._errands = Errands(ctx, self._spawn)
+        self._retention = Retention(ctx)
+        self.operator = Operator(ctx, self.senders, self.tasks, self._bench_no_more, self._find)
         self.admission = Admission(ctx, self.senders.goodput, self.transfers, self._begin)
         now = ctx.clock.now()
         self._ahead_s = now.wall_s - now.boot_s
         self._checked_s = now.boot_s
-        self._group: asyncio.TaskGroup
+        self._escort = Escort(ctx, self.tasks, self._handle_alone, self._revive)
+        self._group: asyncio.TaskGroup | None = None
 
     async def recover(self) -> None:
         """Take over what a stopped daemon left; doing it twice changes nothing more."""
         ctx = self.ctx
         await ctx.keep(ctx.journal.watch, list(ctx.places))
-        await self._operator.recall()
+        await self.operator.recall()
         await ctx.keep(ctx.journal.recover, ctx.wall_s + ctx.retry.defer_max_s)
+        await ctx.keep(ctx.journal.errands_recover)
         for file in await ctx.keep(ctx.journal.interrupted):
             with suppress(StaleError):  # the operator was faster
                 await ctx.apply(file, Recovered())
-        trouble, known = sorted(TARGET_TROUBLE - {"held.target"}), list(ctx.services)
-        for file in await ctx.keep(ctx.journal.held_elsewhere, known, trouble):
-            with suppress(StaleError):
-                await ctx.apply(file, Due())
+        await reconsider(ctx)
 
     async def run(self) -> None:
         """Work until cancelled; call ``recover`` first."""
         async with asyncio.TaskGroup() as group:
             self._group = group
-            for place in self.ctx.places.values():
+            for place in list(self.ctx.places.values()):
                 self._watching.start(group, place)
             group.create_task(self._loop("due", self.ctx.wakes.due, self._due))
             group.create_task(self._loop("admission", self.ctx.wakes.admission, self._admit))
             group.create_task(self._loop("cancels", self.ctx.wakes.cancels, self._cancel))
+            group.create_task(self._loop("errands", self.ctx.wakes.errands, self._errands.step))
+            forget = self._retention.step
+            group.create_task(self._loop("retention", self.ctx.wakes.retention, forget))
 
-    async def pause(self) -> None:
-        """As ``Operator.pause``."""
-        await self._operator.pause()
-
-    async def resume(self) -> None:
-        """As ``Operator.resume``."""
-        await self._operator.resume()
-
-    async def cancel(self, file_id: str) -> File | None:
-        """Give a file up and leave it where it is; as ``Operator.say``."""
-        return await self._operator.say(Verb.CANCEL, file_id)
-
-    async def hold(self, file_id: str) -> File | None:
-        """Keep a file back until it is released; as ``Operator.say``."""
-        return await self._operator.say(Verb.HOLD, file_id)
-
-    async def release(self, file_id: str) -> File | None:
-        """Let a file go on that the operator held; as ``Operator.say``."""
-        return await self._operator.say(Verb.RELEASE, file_id)
-
-    async def retry(self, file_id: str) -> File | None:
-        """Try a file again, now; as ``Operator.say``."""
-        return await self._operator.say(Verb.RETRY, file_id)
+    @property
+    def paused(self) -> bool:
+        """Whether the operator paused it."""
+        return self.senders.paused
 
     def _bench_no_more(self) -> None:
         """Let no file rest any longer."""
         self._benched = {}
         self.ctx.resting.clear()
         self._janitor.rest_no_more()
+
+    async def renew(self, renewal: Renewal, left: Callable[[Place], None]) -> None:
+        """Go on with another configuration; nothing in flight is broken off.
+
+        Args:
+            renewal: was checked and made before.
+            left: is told of each watch that went, once nothing of it is on its way any more.
+
+        Raises:
+            JournalError: nothing was changed.
+        """
+        ctx = self.ctx
+        await ctx.keep(ctx.journal.watch, list(renewal.watches))
+        config = renewal.config
+        ctx.transfer, ctx.retry = config.transfer, config.retry
+        ctx.hooks, ctx.keep_s = config.hooks, config.journal.keep_s
+        settle_services(ctx, renewal.services)
+        begun, gone = settle_places(ctx, renewal)
+        self.senders.resize(ctx.transfer.parts_in_flight)
+        for place in [*gone, *begun]:
+            await self._watching.stop(place)
+        if self._group is None:  # nothing is on its way, and ``run`` begins with what is left
+            for place in gone:
+                del ctx.places[place.name]
+                left(place)
+        else:
+            for place in begun:
+                self._watching.start(self._group, place)
+            for place in gone:
+                self._spawn(self._escort.see_off(place, left))
+        try:
+            await reconsider(ctx)
+        except JournalError as error:
+            ctx.in_trouble("journal", error)
+        self.operator.rouse()
 
     def beats(self, kept_since_s: float | None) -> bool:
         """Whether it gets on with its work, for a watchdog; as ``Pulse.beats``."""
@@ -137,9 +164,11 @@ class Engine:
         """Begin nothing new and wait until no reply is outstanding; False if time ran out."""
         self.draining = self._watching.stopped = True
         self.senders.stopped = True
+        self._errands.stopped = self._retention.stopped = True
         try:
             async with asyncio.timeout(timeout_s):
                 await self.ctx.wire.idle.wait()
+                await self._errands.idle()
         except TimeoutError:
             return False
         return True
@@ -211,7 +240,7 @@ class Engine:
                 return TICK_S  # a handler that ends wakes this loop
             if file.id not in passed:
                 self._handled.add(file.id)
-                self._group.create_task(self._handle(file))
+                self._spawn(self._handle(file))
         next_s = await ctx.keep(ctx.journal.next_due_s, now_s)
         benched_s = min(self._benched.values(), default=None)
         rested_s = min((t for t in ctx.resting.values() if t > now_s), default=None)
@@ -235,23 +264,17 @@ class Engine:
             longest_s = max(self.ctx.retry.defer_max_s, RETRY_AFTER_CAP_S)
             await self.ctx.keep(self.ctx.journal.bring_near, now.wall_s + longest_s)
 
+    async def _handle_alone(self, file: File) -> None:
+        if file.id not in self._handled and not self.draining:
+            self._handled.add(file.id)
+            await self._handle(file)
+
     async def _handle(self, file: File) -> None:
-        place = self.ctx.places[file.watch]
+        place = self.ctx.places.get(file.watch)  # which may have left meanwhile
         try:
-            for effect in effects_of(file):
-                match effect:
-                    case Effect.LOOK:
-                        if not await look(self.ctx, place, file):
-                            await self._find(place, file.path)
-                    case Effect.WAKE:
-                        await self.ctx.apply(file, awakened(file))
-                    case Effect.RECONCILE:
-                        await self._reconcile(file)
-                    case Effect.FILE_AWAY:
-                        await file_away(self.ctx, place, file)
-                        await self._find(place, file.path)
-                    case _:
-                        pass
+            if place is not None:
+                for effect in effects_of(file):
+                    await self._perform(effect, place, file)
         except StaleError:
             pass
         except Exception as error:  # noqa: BLE001 - one bad file must not sink the batch
@@ -259,6 +282,22 @@ class Engine:
         finally:
             self._handled.discard(file.id)
             self.ctx.wakes.due.set()
+
+    async def _perform(self, effect: Effect, place: Place, file: File) -> None:
+        match effect:
+            case Effect.LOOK:
+                if not await look(self.ctx, place, file):
+                    await self._find(place, file.path)
+            case Effect.WAKE:
+                await self.ctx.apply(file, awakened(file))
+            case Effect.RECONCILE:
+                await self._reconcile(file)
+            case Effect.FILE_AWAY:
+                await file_away(self.ctx, place, file)
+                if not place.leaving:
+                    await self._find(place, file.path)
+            case _:
+                pass
 
     async def _reconcile(self, file: File) -> None:
         service = self.ctx.services.get(file.target)
@@ -288,7 +327,7 @@ class Engine:
 
     async def _revive(self) -> None:
         """Files whose transfer broke off are taken up again as after a restart."""
-        for file_id in sorted(self._stranded - self._operator.condemned):
+        for file_id in sorted(self._stranded - self.operator.condemned):
             file = await self.ctx.keep(self.ctx.journal.file, file_id)
             at_work = {FileState.UPLOADING, FileState.COMPLETING}
             if file is not None and file.state in at_work and file_id not in self.transfers:
@@ -305,9 +344,14 @@ class Engine:
     def _begin(self, service: Service, file: File) -> None:
         transfer = Transfer(self.ctx, self.ctx.places[file.watch], service, self.senders, file)
         self.transfers[file.id] = transfer
-        self.tasks[file.id] = task = self._group.create_task(self._carry(transfer))
+        self.tasks[file.id] = task = self._spawn(self._carry(transfer))
         # A task that is cancelled before its first step runs none of its own clauses.
         task.add_done_callback(lambda _: self._carried(file.id))
+
+    def _spawn(self, work: Coroutine[None, None, None]) -> asyncio.Task[None]:
+        if self._group is None:
+            raise AssertionError("the engine does not run")
+        return self._group.create_task(work)
 
     async def _carry(self, transfer: Transfer) -> None:
         try:

@@ -48,6 +48,7 @@ class Intake:
             return []
         now = ctx.clock.now()
         touched: list[File] = []
+        known: dict[str, File] = {}
 
         def judge(
             existing: File | None, path: bytes, others: Sequence[File]
@@ -57,13 +58,17 @@ class Intake:
                 return None
             if existing is not None and existing.filing is Filing.PENDING:
                 return None  # looked at again once that one has left the spool
-            return self._judge(existing, path, seen[path], others, now)
+            verdict = self._judge(existing, path, seen[path], others, now)
+            if isinstance(verdict, tuple):
+                known[verdict[0].id] = verdict[0]
+            return verdict
 
         # What is there is judged before what is gone: a rename is one file, not two.
         order = sorted(seen, key=lambda path: seen[path].identity is None)
         paths = {path: seen[path].identity for path in order}
         taken = await ctx.keep(ctx.journal.intake, self._place.name, paths, judge)
         for file in taken:
+            ctx.tally.file(known.get(file.id), file)
             ctx.announce(None, file)
         buried = [file.path for file in taken if file.reason.code == "cancelled.gone"]
         again = [path for path in buried if paths.get(path) is not None]
@@ -127,7 +132,7 @@ class Intake:
         identity = seen.identity
         if identity is None:
             return None
-        back = self._ctx.returning.get((self._place.name, path))
+        back = self._ctx.returning.get((self._place.name, identity.inode))
         if back is not None:
             retried = Retried(path=path, identity=identity, arrival=seen.arrival)
             return back, decide(back, retried, now)

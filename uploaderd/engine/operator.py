@@ -80,12 +80,16 @@ class Operator:
         for service in shut:
             service.gate = service.gate.probing()
         ctx.go.set()
-        self._awaken()
         self._senders.paused = False
-        self._senders.pump()
-        for wake in (ctx.wakes.admission, ctx.wakes.due, ctx.wakes.cancels):
-            wake.set()
+        self.rouse()
         log.info("daemon.resumed")
+
+    def rouse(self) -> None:
+        """Let everything be looked at now."""
+        self._awaken()
+        self._senders.pump()
+        for wake in (self._ctx.wakes.admission, self._ctx.wakes.due, self._ctx.wakes.cancels):
+            wake.set()
 
     async def say(self, verb: Verb, file_id: str) -> File | None:
         """Say one verb of one file; the file as it is then, None where none has this id.
@@ -142,20 +146,21 @@ class Operator:
                 f"{full_path(file)} lies in a folder that is not watched any more",
                 hint="configure its watch, then: uploaderd reload",
             )
-        path = file.path
+        filed_as = file.filed_as if file.state is FileState.FAILED else None
+        path, key = file.path, None
         try:
-            if file.state is FileState.FAILED and file.filed_as is not None:
-                # Whoever sees it there first takes it for this file.
-                ctx.returning[place.name, path] = file
-                path = await ctx.disk(place.filing.bring_back, file.filed_as, path, owner=file.id)
-            ctx.returning[place.name, path] = file
+            there = await ctx.disk(place.tree.identify, filed_as or path)
+            key = (place.name, there.inode)
+            ctx.returning[key] = file  # whoever sees it first takes it for this file
+            if filed_as is not None:
+                path = await ctx.disk(place.filing.bring_back, filed_as, path, owner=file.id)
             await self._look(place, path)
         except SpoolError as error:
             raise NotApplicableError(
-                f"{full_path(file)} cannot be brought back: {error}", hint=error.hint
+                f"{full_path(file)} cannot be taken up again: {error}", hint=error.hint
             ) from error
         finally:
-            for key in ((place.name, file.path), (place.name, path)):
+            if key is not None:
                 ctx.returning.pop(key, None)
         after = await ctx.keep(ctx.journal.file, file.id)
         if after is None or after.version == file.version:

@@ -47,6 +47,11 @@ class Senders:
         self._runs.pop(file_id, None)
         self.pump()
 
+    def resize(self, places: int) -> None:
+        """Let so many parts fly from now on; those that fly already come to their end."""
+        self._places = places
+        self.pump()
+
     def pump(self) -> None:
         """Fill the free places; called after everything that may have freed or filled one."""
         while not (self.stopped or self.paused) and self.in_flight < self._places:

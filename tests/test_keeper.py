@@ -1,0 +1,52 @@
+"""The journal's thread: who waits for it, since when, and whether it is damaged."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+
+import pytest
+
+from tests.engine.kit import SetClock
+from uploaderd.journal import DamagedError
+from uploaderd.keeper import Keeper
+from uploaderd.offload import Threads
+
+
+async def test_it_tells_since_when_nothing_came_back() -> None:
+    """Who waits in the line behind a slow call has not waited for the journal, but for that one."""
+    clock, first, second = SetClock(), threading.Event(), threading.Event()
+    with Threads("journal", 1) as thread:
+        keep = Keeper(thread, clock)
+        assert keep.since_s is None
+        slow = asyncio.create_task(keep(first.wait))
+        await asyncio.sleep(0)
+        begun = clock.now().boot_s
+        clock.forward(10.0)
+        behind = asyncio.create_task(keep(second.wait))
+        await asyncio.sleep(0)
+        assert keep.since_s == begun
+        first.set()
+        await slow
+        assert keep.since_s == begun + 10.0
+        clock.forward(5.0)
+        assert keep.since_s == begun + 10.0
+        second.set()
+        await behind
+        assert keep.since_s is None
+
+
+async def test_a_damaged_journal_is_told_of_and_so_is_the_first_reason() -> None:
+    """Whoever called gets the error; the daemon learns of it too."""
+
+    def hurt(why: str) -> None:
+        raise DamagedError(why)
+
+    with Threads("journal", 1) as thread:
+        keep = Keeper(thread, SetClock())
+        for why in ("first", "second"):
+            with pytest.raises(DamagedError, match=why):
+                await keep(hurt, why)
+        assert keep.damaged.is_set()
+        assert str(keep.why) == "first"
+        assert keep.since_s is None

@@ -1,0 +1,42 @@
+"""What a change of the configuration asks the journal, and what it lets go on."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from uploaderd.journal.questions import WATCHED, Questions
+from uploaderd.journal.rows import to_file
+
+if TYPE_CHECKING:
+    from uploaderd.core.model import File
+
+
+class Configured(Questions):
+    """The journal at the moment of a reload."""
+
+    def sessions_at(self, target: str) -> int:
+        """How many sessions at a target may still be needed."""
+        row = self._one(
+            "SELECT count(*) AS n FROM uploads WHERE target = ?"
+            " AND state IN ('creating', 'open', 'completing')",
+            (target,),
+        )
+        return 0 if row is None else int(row["n"])
+
+    def in_the_middle(self, watch: str) -> list[File]:
+        """Files of a watch that are on the wire, may have arrived or are being filed."""
+        rows = self._all(
+            "SELECT * FROM files WHERE watch = ? AND (filing = 'pending'"
+            " OR state IN ('uploading', 'completing', 'uncertain'))",
+            (watch,),
+        )
+        return [to_file(row) for row in rows]
+
+    def reconsider(self, now_s: float) -> None:
+        """Let everything be looked at now that another configuration may have mended."""
+        with self.transaction() as db:
+            db.execute(
+                "UPDATE files SET due = ? WHERE due > ? AND (state = 'held'"
+                f" OR (state = 'deferred' AND reason_code = 'deferred.deadline')) AND {WATCHED}",
+                (now_s, now_s),
+            )
