@@ -5,8 +5,11 @@ from __future__ import annotations
 import io
 import json
 import logging
+import os
 import re
+from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
+from urllib.parse import quote
 
 import pytest
 from hypothesis import given
@@ -18,7 +21,6 @@ from uploaderd.config.secrets import Secret
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
 KEY = "sk-test-0123456789"
 LOG = logs.get("uploaderd.test")
@@ -194,6 +196,81 @@ def test_no_secret_is_written(form: LogFormat) -> None:
     assert "Bearer ***" in text
     assert "with *** in ***." in text
     assert text.count("ValueError: refused: ***") == 4
+
+
+ODD = 'sk/od+d=?&%\\"key'  # a key that changes when it is quoted for a URL or a document
+
+
+@pytest.mark.parametrize("form", [LogFormat.TEXT, LogFormat.JSON])
+@pytest.mark.parametrize("key", [KEY, ODD])
+def test_no_secret_gets_out_by_another_way(form: LogFormat, key: str) -> None:
+    """Causes, notes and groups of exceptions, URLs, an environment, names of files, repeats."""
+    stream = io.StringIO()
+    logs.configure(LogLevel.DEBUG, form, stream=stream, env={}, secrets=[Secret(key)])
+    inner = OSError(2, f"no such {key}", f"/srv/{key}")
+    inner.add_note(f"with {key}")
+    group = ExceptionGroup(f"two of {key}", [inner, ValueError(key.encode())])
+    try:
+        try:
+            fail(inner)
+        except OSError as cause:
+            raise RuntimeError(f"https://host/?k={quote(key, safe='')}") from cause
+    except RuntimeError as exc:
+        LOG.warning("a.b", exc=exc)
+    LOG.error("a.c", exc=group)
+    for number in range(3):
+        LOG.info(
+            "a.d",
+            url=f"https://{quote(key)}@host/",
+            env={"OPENAI_API_KEY": key},
+            path=os.fsencode(f"/spool/{key}\udcff"),
+            other=Path(f"/spool/{key}"),
+            part=number,
+            argv=["--key", key],
+        )
+    configured()
+    text = stream.getvalue()
+    assert text.count("***") > 10
+    for way in (key, quote(key), quote(key, safe=""), json.dumps(key)[1:-1], repr(key)[1:-1]):
+        assert way not in text
+        assert way not in text.replace("\\\\", "\\").replace('\\"', '"')
+
+
+@pytest.mark.parametrize("form", [LogFormat.AUTO, LogFormat.TEXT, LogFormat.JSON])
+def test_no_line_is_so_long_that_journald_would_break_it(tmp_path: Path, form: LogFormat) -> None:
+    """What comes after a break would be a line of its own, with a priority of its own."""
+    with (tmp_path / "journal").open("w+") as stream:
+        stat = (tmp_path / "journal").stat()
+        env = {"JOURNAL_STREAM": f"{stat.st_dev}:{stat.st_ino}"}
+        configured(LogLevel.DEBUG, form, stream, env)
+        hostile = "<0>\u202e" * 40_000
+        LOG.info("a.b", v=hostile, w=hostile, x=hostile.encode())
+        LOG.warning("a.c", exc=OSError(hostile))
+        stream.seek(0)
+        lines = stream.read().encode().splitlines()
+    assert len(lines) == 2
+    if form is LogFormat.JSON:
+        assert [json.loads(line)["event"] for line in lines] == ["a.b", "a.c"]
+        assert max(map(len, lines)) < 200_000
+    else:
+        assert max(map(len, lines)) < 48 * 1024
+        assert all("…" in line.decode() for line in lines)
+
+
+def test_every_line_has_its_own_priority(tmp_path: Path) -> None:
+    """sd-daemon(3): a prefix holds for one line, so a message never has two."""
+    with (tmp_path / "journal").open("w+") as stream:
+        stat = (tmp_path / "journal").stat()
+        env = {"JOURNAL_STREAM": f"{stat.st_dev}:{stat.st_ino}"}
+        configured(LogLevel.DEBUG, LogFormat.AUTO, stream, env)
+        logging.getLogger("elsewhere").critical("down\n<7>all is well")
+        try:
+            fail(ValueError("a\nb\r\n<7>c"))
+        except ValueError:
+            LOG.exception("a.b", path="x\n<7>y")
+        stream.seek(0)
+        lines = stream.read().splitlines()
+    assert [line[:3] for line in lines] == ["<2>", "<3>"]
 
 
 def test_traceback_at_debug_only() -> None:

@@ -1,30 +1,40 @@
 """One event, one line: constant names with keys and values, for people, journald or programs.
 
 No value can forge a line or a field: control characters, line separators and undecodable bytes
-are escaped, and what holds a space, a quote or ``=`` is quoted. Exceptions are one line; their
-tracebacks are there at debug only.
+are escaped, what holds a space, a quote or ``=`` is quoted, and what is very long is cut.
+Exceptions are one line; their tracebacks are there at debug only. What repeats is counted
+(``repeats``). The events are listed in ``docs/events-of-the-log.md``.
 """
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 import os
 import sys
 import traceback
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from math import isfinite
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING, Final, TextIO
 
 from uploaderd.config.secrets import Redactor, Secret
 from uploaderd.config.settings import LogFormat, LogLevel
+from uploaderd.repeats import Line, Repeats
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
 ROOT = "uploaderd"
+VALUE_CHARS: Final = 8_000
+TRACEBACK_CHARS: Final = 16_000
+# journald breaks a line at LineMax= (48 KiB), and reads a priority from what follows.
+LINE_BYTES: Final = 40_000
+
+# sd-daemon(3): SD_DEBUG, SD_INFO, SD_WARNING, SD_ERR; what is graver is SD_CRIT.
 _PRIORITIES = {logging.DEBUG: 7, logging.INFO: 6, logging.WARNING: 4, logging.ERROR: 3}
-_HEAD = frozenset({"time", "level", "logger", "event"})
+_HEAD = frozenset({"time", "level", "logger", "event", "repeated"})
 
 
 class Log:
@@ -49,9 +59,11 @@ class Log:
         """What a person must act on."""
         self._write(logging.ERROR, event, exc, fields)
 
-    def exception(self, event: str, /, **fields: object) -> None:
-        """An error, with the exception that is being handled."""
-        self._write(logging.ERROR, event, sys.exception(), fields)
+    def exception(
+        self, event: str, /, *, exc: BaseException | None = None, **fields: object
+    ) -> None:
+        """An error, with the exception that is being handled, if no other one is given."""
+        self._write(logging.ERROR, event, exc or sys.exception(), fields)
 
     def _write(
         self, level: int, event: str, exc: BaseException | None, fields: dict[str, object]
@@ -84,78 +96,161 @@ def configure(
     """
     stream = sys.stderr if stream is None else stream
     redactor = Redactor(secrets)
-    handler = _Handler(stream)
-    handler.addFilter(redactor)
     render = _text
     if format is LogFormat.JSON:
         render = _json
     elif format is LogFormat.AUTO and _leads_to_journald(stream, env):
         render = _journald
-    handler.setFormatter(_Formatter(render, redactor, tracebacks=level is LogLevel.DEBUG))
+    handler = _Handler(stream, render, redactor, tracebacks=level is LogLevel.DEBUG)
     root = logging.getLogger()
     for old in [old for old in root.handlers if isinstance(old, _Handler)]:
         root.removeHandler(old)
+        old.close()
     root.addHandler(handler)
     logging.getLogger(ROOT).setLevel(level.upper())
 
 
-class _Handler(logging.StreamHandler[TextIO]):
-    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - logging's name
-        """Stay silent: the default prints the unredacted arguments to the same broken stream."""
+class _Handler(logging.Handler):
+    """Writes each record as a line, unless it is kept back because it repeats another."""
 
-
-class _Formatter(logging.Formatter):
     def __init__(
         self,
-        render: Callable[[logging.LogRecord, dict[str, object]], str],
+        stream: TextIO,
+        render: Callable[[Line], str],
         redactor: Redactor,
         *,
         tracebacks: bool,
     ) -> None:
         super().__init__()
+        self.addFilter(redactor)
+        self._stream = stream
         self._render = render
-        self._redactor = redactor
+        self._redact = redactor.redact
         self._tracebacks = tracebacks
+        self._repeats = Repeats()
+        self._timer: asyncio.TimerHandle | None = None
 
-    def format(self, record: logging.LogRecord) -> str:
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            line = self._told(record)
+            written = self._repeats.take(line)
+            self._write(written)
+            if line not in written:
+                self._later(line.time_s)
+        except Exception:  # noqa: BLE001 - what goes on must not be stopped by what is said of it
+            self.handleError(record)
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - logging's name
+        """Stay silent: the default prints the unredacted arguments to the same broken stream."""
+
+    def close(self) -> None:
+        """Write what was kept back; logging calls this at exit too."""
+        with self._alone():
+            if self._timer is not None:
+                self._timer.cancel()
+            with suppress(Exception):
+                self._write(self._repeats.all())
+        super().close()
+
+    def _told(self, record: logging.LogRecord) -> Line:
+        ours = hasattr(record, "fields")
         fields: dict[str, object] = {
-            f"{key}_" if key in _HEAD else key: value
+            f"{key}_" if key in _HEAD else key: _cut(value)
             for key, value in getattr(record, "fields", {}).items()
         }
         exc = record.exc_info[1] if record.exc_info else None
         if exc is not None:
-            redact = self._redactor.redact
-            fields["error"] = redact(f"{type(exc).__name__}: {exc}".removesuffix(": "))
+            said = f"{type(exc).__name__}: {exc}".removesuffix(": ")
+            fields["error"] = _cut(self._redact(said))
             if self._tracebacks:
-                fields["traceback"] = redact("".join(traceback.format_exception(exc)))
-        return self._render(record, fields)
+                whole = self._redact("".join(traceback.format_exception(exc)))
+                fields["traceback"] = whole[-TRACEBACK_CHARS:]
+        return Line(
+            time_s=record.created,
+            level=record.levelno,
+            logger=record.name,
+            event=str(_cut(record.getMessage())),
+            fields=fields,
+            ours=ours,
+        )
+
+    def _write(self, lines: Iterable[Line]) -> None:
+        for line in lines:
+            self._stream.write(self._render(line) + "\n")
+            self._stream.flush()
+
+    def _later(self, now_s: float) -> None:
+        """Let the running event loop write in time what was kept back, if nothing else is said."""
+        due_s = None if self._timer is not None else self._repeats.due_s
+        if due_s is None:
+            return
+        with suppress(RuntimeError):  # there is no loop in this thread: the next line will do
+            loop = asyncio.get_running_loop()
+            self._timer = loop.call_later(max(due_s - now_s, 0), self._in_time, due_s)
+
+    def _in_time(self, due_s: float) -> None:
+        with self._alone():
+            self._timer = None
+            with suppress(Exception):
+                self._write(self._repeats.over(due_s))
+            self._later(due_s)
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        self.acquire()
+        try:
+            yield
+        finally:
+            self.release()
 
 
-def _text(record: logging.LogRecord, fields: dict[str, object]) -> str:
-    time = datetime.fromtimestamp(record.created, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-    return f"{time} {record.levelname:<7} {_line(record, fields)}"
+def _text(line: Line) -> str:
+    time = datetime.fromtimestamp(line.time_s, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return _short(f"{time} {logging.getLevelName(line.level):<7} {_line(line)}")
 
 
-def _journald(record: logging.LogRecord, fields: dict[str, object]) -> str:
-    return f"<{_PRIORITIES.get(record.levelno, 2)}>{_line(record, fields)}"
+def _journald(line: Line) -> str:
+    return _short(f"<{_PRIORITIES.get(line.level, 2)}>{_line(line)}")
 
 
-def _line(record: logging.LogRecord, fields: dict[str, object]) -> str:
-    ours = hasattr(record, "fields")
-    event = _escaped(record.getMessage() if ours else f"{record.name}: {record.getMessage()}")
+def _line(line: Line) -> str:
+    event = _escaped(line.event if line.ours else f"{line.logger}: {line.event}")
+    fields = {**line.fields, "repeated": line.repeated} if line.repeated else line.fields
     return " ".join([event, *(f"{key}={_quoted(value)}" for key, value in fields.items())])
 
 
-def _json(record: logging.LogRecord, fields: dict[str, object]) -> str:
-    time = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
-    head = {
+def _json(line: Line) -> str:
+    time = datetime.fromtimestamp(line.time_s, UTC).isoformat(timespec="milliseconds")
+    head: dict[str, object] = {
         "time": time.replace("+00:00", "Z"),
-        "level": record.levelname.lower(),
-        "logger": record.name,
-        "event": record.getMessage(),
+        "level": logging.getLevelName(line.level).lower(),
+        "logger": line.logger,
+        "event": line.event,
     }
-    told = {k: v if _is_json(v) else _told(v) for k, v in {**head, **fields}.items()}
+    if line.repeated:
+        head["repeated"] = line.repeated
+    told = {k: v if _is_json(v) else _told(v) for k, v in {**head, **line.fields}.items()}
     return json.dumps(told)
+
+
+def _cut(value: object) -> object:
+    """The value, or the beginning of its text where that is too long for a line."""
+    if isinstance(value, bytes):
+        return value if len(value) <= VALUE_CHARS else value[:VALUE_CHARS] + "…".encode()
+    if value is None or isinstance(value, (bool, int, float)):
+        return value
+    text = str(value)
+    return text if len(text) <= VALUE_CHARS else text[:VALUE_CHARS] + "…"
+
+
+def _short(line: str) -> str:
+    """The line as it is, or its beginning where journald would break it."""
+    if len(line) <= LINE_BYTES // 4:
+        return line
+    whole = line.encode("utf-8", "backslashreplace")
+    if len(whole) <= LINE_BYTES:
+        return line
+    return whole[:LINE_BYTES].decode("utf-8", "ignore") + "…"
 
 
 def _is_json(value: object) -> bool:

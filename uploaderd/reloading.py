@@ -57,6 +57,8 @@ class Reloader:
                 raise
 
     async def _reload(self) -> None:
+        if self._engine.draining:
+            raise ConfigError("the daemon is stopping", hint="reload it when it runs again")
         source, env = self.config.source, self._wiring.env
         if source is None:
             raise ConfigError(
@@ -65,6 +67,7 @@ class Reloader:
             )
         config = await self._wiring.disk(load, source, env)
         await self._refuse_what_needs_a_restart(config)
+        self._refuse_what_overlaps(config)
         keys = await self._wiring.disk(keys_of, config, env)
         renewal = await self._make(config, keys)
         try:
@@ -105,6 +108,20 @@ class Reloader:
                     "the old one",
                     hint="wait until they have ended, or give the new address a target of its own",
                 )
+
+    def _refuse_what_overlaps(self, config: Config) -> None:
+        """A file that is on its way out of one watch must not be seen by another."""
+        names = {str(watch.path) for watch in config.watches}
+        known = self._engine.ctx.places
+        going = [place.tree.root for name, place in known.items() if name not in names]
+        for watch in config.watches:
+            for old in going if str(watch.path) not in known else ():
+                if old in watch.path.parents or watch.path in old.parents:
+                    raise ConfigError(
+                        f"the watch {watch.path} overlaps with {old}, which is being left",
+                        hint="reload without both, and with the new one once the old one's files "
+                        "have ended",
+                    )
 
     async def _make(self, config: Config, keys: dict[str, Secret]) -> Renewal:
         """Make what is new; undone where one of it cannot be."""

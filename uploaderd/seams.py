@@ -1,4 +1,4 @@
-"""The seams that ``app`` hands in: threads and the clock.
+"""The seams that ``app`` hands in: threads, the clock, and who counts.
 
 A simulator can put inline execution and virtual time in their place.
 """
@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, ParamSpec, Protocol, TypeVar
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from uploaderd.core.model import Now
+    from uploaderd.core.facts import Facts
+    from uploaderd.core.model import File, Now, Part
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -33,3 +34,54 @@ class Clock(Protocol):
     def now(self) -> Now:
         """Read the wall clock and CLOCK_BOOTTIME together."""
         ...
+
+
+class Tally(Protocol):
+    """Who counts what happens; nothing here fails, waits or decides anything."""
+
+    def retried(self, target: str) -> None:
+        """A request is about to be tried once more."""
+        ...
+
+    def sent(self, target: str, count: int) -> None:
+        """So many bytes of a part left."""
+        ...
+
+    def part(self, file: File, before: Part, after: Part) -> None:
+        """The outcome of a part's request was journalled."""
+        ...
+
+    def file(self, before: File | None, after: File) -> None:
+        """A file's step was journalled; ``before`` is None for one that is new."""
+        ...
+
+    def hook(self, on: str, outcome: str) -> None:
+        """A hook's command ended."""
+        ...
+
+    def exposition(self, facts: Facts) -> bytes:
+        """Give what was counted and these facts in Prometheus' text form; may block."""
+        ...
+
+
+class NoTally:
+    """Counts nothing."""
+
+    def retried(self, target: str) -> None:
+        """Nobody wants to know."""
+
+    def sent(self, target: str, count: int) -> None:
+        """Nobody wants to know."""
+
+    def part(self, file: File, before: Part, after: Part) -> None:
+        """Nobody wants to know."""
+
+    def file(self, before: File | None, after: File) -> None:
+        """Nobody wants to know."""
+
+    def hook(self, on: str, outcome: str) -> None:
+        """Nobody wants to know."""
+
+    def exposition(self, facts: Facts) -> bytes:  # noqa: ARG002 - the seam's signature
+        """Give nothing."""
+        return b""

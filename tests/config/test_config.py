@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from uploaderd import config
-from uploaderd.config import AfterUpload, Config, Flavour, LogFormat, LogLevel, keys
+from uploaderd.config import AfterUpload, Config, Flavour, HookEvent, LogFormat, LogLevel, keys
 from uploaderd.config.units import UNLIMITED, Timetable
 from uploaderd.errors import ConfigError, Exit
 
@@ -58,6 +58,10 @@ def test_defaults() -> None:
     assert (c.transfer.files_in_flight, c.transfer.bandwidth) == (4, UNLIMITED)
     assert c.transfer.stall_timeout_s == 60
     assert (c.retry.attempts, c.retry.max_wait_s, c.retry.defer_max_s) == (5, 30, 900)
+    assert c.journal.keep_s == 90 * 86_400
+    assert c.hooks == ()
+    hook = parse(MINIMAL + '[[hook]]\non = "done"\ncommand = ["true"]\n').hooks[0]
+    assert (hook.timeout_s, hook.attempts) == (30, 10)
 
 
 @pytest.mark.parametrize(
@@ -71,9 +75,10 @@ def test_example_is_the_defaults(env: dict[str, str]) -> None:
 def test_example_holds_every_key() -> None:
     """No key is missing in the example; one set by the surroundings stands there as a comment."""
     text = EXAMPLE.read_text()
-    written = tomllib.loads(re.sub(r"(?m)^# (\w+ = )", r"\1", text))
+    written = tomllib.loads(re.sub(r"(?m)^# (\w+ = |\[\[hook\]\]$)", r"\1", text))
     written["targets"] = written["targets"]["openai"]
-    written["watch"] = written["watch"][0]
+    for several in ("watch", "hook"):
+        (written[several],) = written[several]
     assert {name: set(table) for name, table in written.items()} == {
         name: set(keys.keys_of(section)) for name, section in config.SECTIONS.items()
     }
@@ -135,6 +140,16 @@ def test_every_key_read() -> None:
         attempts = 1
         max_wait = "1s"
         defer_max = "2h"
+        [journal]
+        keep = "1d"
+        [[hook]]
+        on = "failed"
+        command = ["/bin/mail", "a b", ""]
+        timeout = "1m"
+        attempts = 3
+        [[hook]]
+        on = "done"
+        command = ["notify"]
     """)
     assert c == Config(
         daemon=config.Daemon(
@@ -186,22 +201,41 @@ def test_every_key_read() -> None:
             stall_timeout_s=5,
         ),
         retry=config.Retry(attempts=1, max_wait_s=1, defer_max_s=7200),
+        journal=config.History(keep_s=86_400),
+        hooks=(
+            config.Hook(
+                on=HookEvent.FAILED, command=("/bin/mail", "a b", ""), timeout_s=60, attempts=3
+            ),
+            config.Hook(on=HookEvent.DONE, command=("notify",)),
+        ),
     )
 
 
-@pytest.mark.parametrize("text", [MINIMAL, EXAMPLE.read_text()], ids=["minimal", "example"])
+HOOKED = f"""{MINIMAL}
+[[hook]]
+on = "done"
+command = ["/bin/x", "a'b\\u0022"]
+[journal]
+keep = "forever"
+"""
+
+
+@pytest.mark.parametrize(
+    "text", [MINIMAL, EXAMPLE.read_text(), HOOKED], ids=["minimal", "example", "hooked"]
+)
 def test_redacted_reads_back(text: str) -> None:
     """The effective configuration is JSON, in the file's own form, and means the same."""
     shown = json.loads(json.dumps(config.redacted(parse(text))))
     assert shown.pop("source") is None
     # For what stands in it, JSON's strings, numbers and arrays are TOML's too.
     lines = []
-    for name in ("daemon", "transfer", "retry"):
+    for name in ("daemon", "transfer", "retry", "journal"):
         lines += [f"[{name}]", *(f"{k} = {json.dumps(v)}" for k, v in shown[name].items())]
     for name, table in shown["targets"].items():
         lines += [f"[targets.{name}]", *(f"{k} = {json.dumps(v)}" for k, v in table.items())]
-    for table in shown["watch"]:
-        lines += ["[[watch]]", *(f"{k} = {json.dumps(v)}" for k, v in table.items())]
+    for name in ("watch", "hook"):
+        for table in shown[name]:
+            lines += [f"[[{name}]]", *(f"{k} = {json.dumps(v)}" for k, v in table.items())]
     assert parse("\n".join(lines)) == parse(text)
 
 

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 ENV = {"STATE_DIRECTORY": "/var/lib/uploaderd", "RUNTIME_DIRECTORY": "/run/uploaderd"}
 MINIMAL = '[[watch]]\npath = "/var/spool/uploaderd"\n'
+HOOK = '[[hook]]\non = "done"\ncommand = ["x"]\n'
 
 
 def parse(text: str, env: dict[str, str] | None = None) -> Config:
@@ -74,6 +75,22 @@ def refusal(text: str, env: dict[str, str] | None = None) -> tuple[str, str]:
         ('[transfer]\npart_size = "512KiB"', "transfer.part_size", '"512KiB"', "1MiB"),
         ('[transfer]\npart_size = "65MiB"', "transfer.part_size", '"65MiB"', "64MiB"),
         ("[transfer]\npart_size = 8388608", "transfer.part_size", "integer 8388608", "auto"),
+        ('[journal]\nkeep = ""', "journal.keep", "an empty string", '"forever", or a duration'),
+        ('[journal]\nkeep = "23h"', "journal.keep", '"23h"', 'from "1d"'),
+        ("[journal]\nkeep = false", "journal.keep", "false", '"forever"'),
+        ("hook = {}", "hook", "a table", "an array of tables"),
+        ("[[hook]]", "hook[0].on", "nothing", '"done", "failed"'),
+        ('[[hook]]\non = "done"', "hook[0].command", "nothing", "an array of a program"),
+        (f'{HOOK}\n[[hook]]\non = "held"', "hook[1].command", "nothing", "an array of a program"),
+        ('[[hook]]\non = "held"\ncommand = ["x"]', "hook[0].on", '"held"', '"done", "failed"'),
+        ('[[hook]]\non = "done"\ncommand = "x y"', "hook[0].command", '"x y"', "an array"),
+        ('[[hook]]\non = "done"\ncommand = []', "hook[0].command", "an array", "an array"),
+        ('[[hook]]\non = "done"\ncommand = ["./x"]', "hook[0].command", "an array", "an array"),
+        ('[[hook]]\non = "done"\ncommand = [1]', "hook[0].command", "an array", "an array"),
+        (f'{HOOK}timeout = "0s"', "hook[0].timeout", '"0s"', 'from "100ms"'),
+        (f"{HOOK}attempts = 0", "hook[0].attempts", "integer 0", "1 to 100"),
+        (HOOK + HOOK, "hook[1].command", "the command of hook[0]", "another command"),
+        (HOOK * 17, "hook", "17 hooks", "at most 16"),
         ("[transfer]\nparts_in_flight = 0", "transfer.parts_in_flight", "integer 0", "1 to 64"),
         ("[transfer]\nparts_in_flight = 65", "transfer.parts_in_flight", "65", "1 to 64"),
         ("[transfer]\nparts_in_flight = true", "transfer.parts_in_flight", "true", "1 to 64"),

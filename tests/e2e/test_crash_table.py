@@ -23,6 +23,8 @@ from tests.support.scenes import SCENES, Death, Scene, play
 from uploaderd.client import Client
 from uploaderd.core import events
 from uploaderd.journal import Journal
+from uploaderd.journal.errands import Errands
+from uploaderd.journal.retention import Retention
 from uploaderd.spool.filing import Filing
 
 if TYPE_CHECKING:
@@ -61,9 +63,16 @@ ROWS = _read_table()
 ELSEWHERE = {
     "Journal.record:sighted": "part of Journal.intake's one transaction",
     "Journal.record:renamed": "the same",
+    "Journal.record:retried": "the same",
     "Journal.clock_set_back": "brings times near, as Journal.recover does at every start",
     "Journal.awaken": "the same, as part of resume: whoever is told to wait less may wait longer",
     "Journal.bring_near": "the same, for a time that was on its way into the journal",
+    "Errands.errands_due": "reads only",
+    "Errands.next_errand_s": "reads only",
+    "Errands.errands_of": "reads only",
+    "Errands.errand_counts": "reads only",
+    "Retention.ended_before": "reads only",
+    "Retention.has_forgotten": "reads only",
     "Client.prepare": "reads a file at the start and leaves nothing behind",
 }
 Results = dict[str, "Future[None]"]  # by the row's name
@@ -133,7 +142,7 @@ def test_the_table_is_whole() -> None:
     """Whatever writes to the journal, to the spool or to the service has a row, each event too."""
     steps = {
         f"{kind.__name__}.{name}"
-        for kind in (Journal, Client, Filing)
+        for kind in (Journal, Errands, Retention, Client, Filing)
         for name, member in vars(kind).items()
         if callable(member) and not name.startswith("_")
     }

@@ -224,6 +224,22 @@ async def test_what_needs_a_restart_is_refused(tmp_path: Path) -> None:
         assert emulator.stats.bytes_received == 3 * MIB
 
 
+async def test_a_watch_within_one_that_goes_is_refused(tmp_path: Path) -> None:
+    """A file that is on its way from the old one would be seen, and sent, by the new one too."""
+    async with (
+        Emulator(store=tmp_path / "store") as emulator,
+        DaemonProcess(tmp_path, emulator.base_url) as daemon,
+    ):
+        await daemon.start()
+        inner = daemon.spool / "inner"
+        inner.mkdir()
+        config = daemon.config_file.read_text()
+        daemon.config_file.write_text(config.replace(f'"{daemon.spool}"', f'"{inner}"'))
+        assert "overlaps" in (await reload(daemon))["error"]["message"]
+        daemon.config_file.write_text(config)
+        assert (await reload(daemon))["state"] == "running"
+
+
 async def test_a_storm_of_signals_harms_nothing(tmp_path: Path) -> None:
     """Fifty SIGHUPs while parts fly: each byte is sent once."""
     content = bytes(4 * MIB)

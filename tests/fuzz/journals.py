@@ -12,6 +12,7 @@ from uploaderd.core.lifecycle import decide
 from uploaderd.core.model import Arrival, File, FileState, Identity, Now, Part, Upload, UploadState
 from uploaderd.core.plan import ranges
 from uploaderd.core.reasons import reason
+from uploaderd.core.selection import Selection
 from uploaderd.errors import JournalError
 from uploaderd.journal import DamagedError, Journal
 
@@ -206,7 +207,7 @@ class Ward:
     def _work(self, journal: Journal) -> int:
         """Take over and read all that a daemon reads; return how many files there are."""
         journal.watch([WATCH])
-        files = journal.page(state=None, watch=None, path=None, limit=100, after=None)
+        files = [sight.file for sight in journal.page(Selection(), limit=100, after=None)]
         uploads = [file.upload for file in files if file.upload is not None]
         self._check(part for key in uploads for part in journal.parts(key))
         journal.recover(9_999.0)

@@ -24,7 +24,8 @@ from tests.fuzz.test_config_fuzz import MARKER, documents, examples
 from tests.fuzz.test_reply_fuzz import raw_replies
 from uploaderd.cli import words
 from uploaderd.config import load
-from uploaderd.control.client import AnswerError, Client
+from uploaderd.control.client import Client
+from uploaderd.control.documents import AnswerError
 from uploaderd.core.model import FileState
 from uploaderd.errors import ConfigError, NoDaemonError, UploaderdError
 

@@ -92,6 +92,16 @@ ODD = (
         '[""]',
         "[[]]",
         '["' + "*a" * 99 + '"]',
+        *(
+            '["/bin/true"]',
+            '["x", ""]',
+            '["./x"]',
+            '["x", "\\u0000"]',
+            '["x", 1]',
+            '["' + "w" * 5000 + '"]',
+        ),
+        "[" + '"w", ' * 65 + "]",
+        *('"forever"', '"90d"', '"3650d"', '"3651d"', '"done"', '"failed"'),
     ),
     *(
         "{}",
@@ -123,6 +133,7 @@ KEYS = st.sampled_from(
 HEADERS = st.sampled_from(
     [
         *("[daemon]", "[targets.openai]", "[[watch]]", "[transfer]", "[retry]", "[targets]"),
+        *("[journal]", "[[hook]]", "[hook]", '[[hook]]\non = "done"\ncommand = ["x"]'),
         *("[watch]", "[[daemon]]", "[targets.other]", '[targets."a b"]', '[targets.""]', "[x]"),
         *(f'[targets."{MARKER}"]', '[targets."é"]', "[targets." + "n" * 65 + "]", "[", "[]", "[[x"),
     ]
@@ -249,12 +260,20 @@ def ranges(found: Config) -> None:
         assert watch.expires_after_s is None or 3600 <= watch.expires_after_s <= 30 * DAY_S
         assert watch.mime_type.isascii()
         assert all(each and "/" not in each for each in watch.ignore)
+    keep_s = found.journal.keep_s
+    assert keep_s is None or DAY_S <= keep_s <= 3650 * DAY_S
+    assert len({(hook.on, hook.command) for hook in found.hooks}) == len(found.hooks) <= 16
+    for hook in found.hooks:
+        assert 0.1 <= hook.timeout_s <= DAY_S
+        assert 1 <= hook.attempts <= 100
+        assert hook.command[0].startswith("/") or "/" not in hook.command[0]
+        assert all("\0" not in word for word in hook.command)
 
 
 def frozen(found: Config) -> None:
     """Assert that nothing can be set afterwards."""
-    values: list[Any] = [found, found.daemon, found.transfer, found.retry]
-    for value in (*values, *found.targets, *found.watches):
+    values: list[Any] = [found, found.daemon, found.transfer, found.retry, found.journal]
+    for value in (*values, *found.targets, *found.watches, *found.hooks):
         with pytest.raises(dataclasses.FrozenInstanceError):
             setattr(value, dataclasses.fields(value)[0].name, None)
     hash(found)
@@ -291,11 +310,19 @@ def test_any_bytes(tmp_path_factory: pytest.TempPathFactory, content: bytes) -> 
 @pytest.mark.parametrize("section", SECTIONS)
 def test_every_key_with_every_odd_value(tmp_path: Path, section: str) -> None:
     """One key at a time holds each literal, whatever its type and its size are."""
-    header = {"watch": "[[watch]]\npath = '/w'", "targets": "[targets.openai]"}
+    header = {
+        "watch": "[[watch]]\npath = '/w'",
+        "targets": "[targets.openai]",
+        "hook": "[[hook]]",
+    }
+    others = {"on": 'command = ["x"]', "command": 'on = "done"'}
     watch = "" if section == "watch" else "\n[[watch]]\npath = '/w'\n"
     for key in keys_of(SECTIONS[section]):
         for literal in ODD:
             start = "[[watch]]" if key == "path" else header.get(section, f"[{section}]")
+            if section == "hook":
+                more = others.get(key, "\n".join(others.values()))
+                start += f"\n{more}"
             content = f"{start}\n{key} = {literal}\n{watch}".encode()
             holds(tmp_path / "c.toml", content, {"OPENAI_API_KEY": MARKER})
 

@@ -79,6 +79,9 @@ def test_a_file_that_is_no_journal_is_damage(tmp_path: Path, content: bytes) -> 
         "UPDATE events SET text = CAST(x'ff' AS TEXT) WHERE seq = 1",
         "UPDATE uploads SET size = 1000000000000 WHERE key = 'upload2'",
         "DELETE FROM parts WHERE upload = 'upload2' AND number = 3",
+        "INSERT INTO errands VALUES ('file1', 'done', '[', 'owed', 0, 1, '')",
+        "INSERT INTO errands VALUES ('file1', 'done', '[1]', 'owed', 0, 1, '')",
+        "INSERT INTO errands VALUES ('file1', 'done', '[\"x\"]', 'lost', 0, 1, '')",
     ],
 )
 def test_a_journal_whose_parts_do_not_fit_is_damage(path: Path, statement: str) -> None:

@@ -24,6 +24,7 @@ from uploaderd.core.model import (
 )
 from uploaderd.core.plan import ranges
 from uploaderd.core.reasons import reason
+from uploaderd.core.selection import Selection
 from uploaderd.core.transitions import IllegalTransitionError
 from uploaderd.errors import JournalError
 from uploaderd.journal import Journal, StaleError
@@ -378,9 +379,9 @@ def test_pages_go_from_the_newest_to_the_oldest_without_gaps(journal: Journal) -
         take_in(journal, new_file(f"{n:02}".encode(), created_s=1_000.0 + n // 5))
     seen: list[bytes] = []
     after: tuple[float, str] | None = None
-    while page := journal.page(state=None, watch=None, path=None, limit=4, after=after):
-        seen += [f.path for f in page]
-        after = page[-1].created_s, page[-1].id
+    while page := journal.page(Selection(), limit=4, after=after):
+        seen += [sight.file.path for sight in page]
+        after = page[-1].file.created_s, page[-1].file.id
     assert len(seen) == len(set(seen)) == 25
     assert seen[0][0:1] == b"2"
 

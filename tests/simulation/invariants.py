@@ -12,6 +12,8 @@ from uploaderd.spool import naming
 from uploaderd.spool.ignore import Ignore
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from tests.simulation.clock import SimClock
     from tests.simulation.disk import Disk, Inode
     from tests.simulation.scenario import Scenario
@@ -66,10 +68,20 @@ def _is_of(row: Any, inode: Inode) -> bool:  # noqa: ANN401 - a row
 
 
 def examine(
-    scenario: Scenario, clock: SimClock, disk: Disk, service: SimService, journal: Journal
+    scenario: Scenario,
+    clock: SimClock,
+    disk: Disk,
+    service: SimService,
+    journal: Journal,
+    forgotten: Mapping[str, Any],
 ) -> list[str]:
-    """All that does not hold, each with its invariant's name."""
-    rows = journal.connection.execute("SELECT rowid, * FROM files").fetchall()
+    """All that does not hold, each with its invariant's name.
+
+    What was ``forgotten`` still holds of the service and of ``done/``.
+    """
+    there = journal.connection.execute("SELECT rowid, * FROM files").fetchall()
+    known = {row["id"] for row in there}
+    rows = [*there, *(row for key, row in forgotten.items() if key not in known)]
     uploads = journal.connection.execute("SELECT * FROM uploads").fetchall()
     told = journal.connection.execute("SELECT file FROM events WHERE code = 'held.uncertain'")
     unsure = {row["file"] for row in told}  # also if it changed since, and went on
@@ -77,7 +89,7 @@ def examine(
         *_i2_whole(scenario, clock, disk, service),
         *_i3_rows(rows, service),
         *_i3_once(rows, uploads, unsure, disk, service),
-        *_i3_all(scenario, rows, disk, service),
+        *_i3_all(scenario, there, disk, service),
         *_i3_receipts(rows, disk, service),
         *_i4(rows, uploads, service),
         *_i6(rows, uploads, service),

@@ -8,9 +8,10 @@ import sys
 import time
 import traceback
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING
 
-from tests.simulation.scenario import scenario_of
+from tests.simulation.scenario import Scenario, scenario_of
 from tests.simulation.world import Outcome, play
 
 if TYPE_CHECKING:
@@ -43,10 +44,10 @@ class Tally:
             self.failed[outcome.seed] = outcome.broken
 
 
-def one(seed: int) -> Outcome:
+def one(seed: int, make: Callable[[int], Scenario] = scenario_of) -> Outcome:
     """Play a seed; a fault of the simulator itself breaks it too."""
     try:
-        return play(scenario_of(seed))
+        return play(make(seed))
     except Exception:  # noqa: BLE001 - the other seeds are still to be played
         broken = f"simulator: {traceback.format_exc()}"
         return Outcome(
@@ -55,14 +56,18 @@ def one(seed: int) -> Outcome:
 
 
 def many(
-    seeds: Iterable[int], say: Callable[[str], None] = lambda _: None, *, stop_after: int = 25
+    seeds: Iterable[int],
+    say: Callable[[str], None] = lambda _: None,
+    *,
+    stop_after: int = 25,
+    make: Callable[[int], Scenario] = scenario_of,
 ) -> Tally:
     """Play seeds over all cores; end early once ``stop_after`` have failed."""
     tally = Tally()
     began_s = said_s = time.monotonic()
     context = multiprocessing.get_context("forkserver")
     with context.Pool(os.cpu_count() or 1) as pool:
-        for outcome in pool.imap_unordered(one, seeds, chunksize=BATCH):
+        for outcome in pool.imap_unordered(partial(one, make=make), seeds, chunksize=BATCH):
             tally.add(outcome)
             for text in outcome.broken:
                 say(told(outcome.seed, text))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from random import Random
 from typing import Literal
 
@@ -106,6 +106,14 @@ class Scenario:
     bit_rot: float = 0.0
     operator: int = 0
     meddling: float = 0.0
+    keep_s: float | None = None
+    hooks: bool = False
+
+
+def with_aftercare(seed: int) -> Scenario:
+    """The scenario of a seed, with hooks, and with a journal that forgets within seconds."""
+    keep_s = Random(f"aftercare {seed}").choice((1.0, 10.0, 60.0))
+    return replace(scenario_of(seed), keep_s=keep_s, hooks=True)
 
 
 def scenario_of(seed: int) -> Scenario:

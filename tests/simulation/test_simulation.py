@@ -8,9 +8,11 @@ import sys
 from pathlib import Path
 
 from tests.simulation.run import many, told
+from tests.simulation.scenario import with_aftercare
 
 ROOT = Path(__file__).parents[2]
 SEEDS = 1000
+AFTERCARE_SEEDS = 200
 REPLAY = "from tests.simulation.run import one\nfor seed in range(40, 60): print(one(seed).digest)"
 
 
@@ -22,6 +24,19 @@ def test_a_thousand_seeds_keep_every_promise() -> None:
     assert tally.seeds == SEEDS
     assert tally.lives > SEEDS
     assert tally.uploaded > SEEDS
+
+
+def test_hooks_and_forgetting_break_no_promise() -> None:
+    """The same with hooks that fail, and a journal that forgets within seconds of each end.
+
+    So what a row is still needed for is what decides, and not its age; and I7 holds: each end has
+    its hook, run again until the journal knows that it went well, and never after that.
+    """
+    tally = many(range(AFTERCARE_SEEDS), make=with_aftercare)
+    failures = [told(seed, "; ".join(broken)) for seed, broken in sorted(tally.failed.items())]
+    assert not failures, "\n".join(failures)
+    assert tally.lives > AFTERCARE_SEEDS
+    assert tally.uploaded > AFTERCARE_SEEDS
 
 
 def test_a_seed_is_the_same_history_in_every_process() -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from random import Random
 from typing import TYPE_CHECKING, Any, cast
 
+from tests.simulation.aftercare import HOOKS, Aftercare
 from tests.simulation.checks import GRACE_S, Checks
 from tests.simulation.clock import SimClock
 from tests.simulation.disk import Disk
@@ -131,6 +132,7 @@ class World:
         self.engine: Engine | None = None
         self._watcher: SimWatcher | None = None
         self._journal_full = False
+        self.aftercare = Aftercare(Random(f"aftercare {seed}"))
         self._settings = Watch(
             path=WATCH,
             settle_s=scenario.settle_s,
@@ -230,8 +232,15 @@ class World:
         finished = watch[2] in done and life.alive and work not in done
         if finished:
             self.broken += examine(
-                self._scenario, self.clock, self.disk, self.service, self._journal
+                self._scenario,
+                self.clock,
+                self.disk,
+                self.service,
+                self._journal,
+                self.aftercare.forgotten,
             )
+            if self._scenario.hooks:
+                self.broken += self.aftercare.examine(self._journal)
         elif death is not None and death.drained and life.alive and self.engine is not None:
             await self._stop(self.engine, work)
         stored = self.rows(STORED)
@@ -281,6 +290,8 @@ class World:
         self._store.opened()
         self._store.room(there=not self._journal_full)
         self.checks.journal = journal
+        if self._scenario.keep_s is not None:
+            self.aftercare.follow(journal)
         engine = self._wire(life, journal)
         await engine.recover()
         if self._rng.random() < self._scenario.recover_twice:
@@ -330,6 +341,9 @@ class World:
                     max_wait_s=scenario.max_wait_s,
                     defer_max_s=scenario.defer_max_s,
                 ),
+                hooks=HOOKS if scenario.hooks else (),
+                keep_s=scenario.keep_s,
+                run_hook=self.aftercare.runner(life, journal),
             )
         )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import signal
 import sqlite3
 from contextlib import closing, suppress
 from dataclasses import dataclass, field
@@ -31,6 +32,19 @@ CONTENT = random.Random(1).randbytes(5 * MIB // 2)  # two parts and a half, no t
 OTHER = bytes(reversed(CONTENT))[: 3 * MIB // 2]
 FLIPPED = bytes(byte ^ 255 for byte in CONTENT)
 DEATH_S = 20.0
+OLD_NAME = "old.bin"
+AGE_S = 100 * 86_400
+RUNS = 3  # a hook's: two that nobody saw end, and one more
+# Its runs and their ends are counted beside the spool; without "go" it takes long.
+HOOK: Table = {
+    "on": "done",
+    "command": [
+        "/bin/sh",
+        "-c",
+        """cd "${UPLOADERD_PATH%/*}/.." && echo "$UPLOADERD_ID" >> runs
+        { [ -e go ] || exec sleep 30; } && echo "$UPLOADERD_ID" >> ended""",
+    ],
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,6 +80,8 @@ class Scene:
         foreign: names below ``done/`` that are not the daemon's.
         counted: its receipt counts all that was sent, since it is the same content throughout.
         settles: an end without ``left`` being empty; how many rows must have ended.
+        hooks: the programs that are run at its end.
+        check: what else must be true in the end.
     """
 
     name: str
@@ -86,6 +102,8 @@ class Scene:
     last_name: str = NAME
     filed_as: str = ""
     foreign: frozenset[str] = frozenset()
+    hooks: tuple[Table, ...] = ()
+    check: Callable[[DaemonProcess], Awaitable[None]] | None = None
 
 
 async def play(scene: Scene, death: Death, root: Path) -> None:
@@ -94,7 +112,7 @@ async def play(scene: Scene, death: Death, root: Path) -> None:
     config["transfer"] = config.get("transfer", {}) | {"parts_in_flight": PARTS_IN_FLIGHT}
     async with (
         Emulator(store=root / "store", faults=scene.faults) as emulator,
-        DaemonProcess(root, emulator.base_url, config=config) as daemon,
+        DaemonProcess(root, emulator.base_url, config=config, hooks=scene.hooks) as daemon,
     ):
         daemon.drop(NAME, scene.content)
         deaths = 1
@@ -118,6 +136,8 @@ async def play(scene: Scene, death: Death, root: Path) -> None:
             lambda: not outcome.unended(daemon.state_dir), what="every session to have ended"
         )
         await _check(scene, daemon, emulator, deaths)
+        if scene.check is not None:
+            await scene.check(daemon)
         assert await daemon.stop() == 0
 
 
@@ -271,9 +291,56 @@ async def dismiss_again(daemon: DaemonProcess, death: Death) -> None:
 
 
 async def _cancel(daemon: DaemonProcess) -> None:
+    await _say(daemon, "cancel")
+
+
+async def _say(daemon: DaemonProcess, verb: str) -> None:
     row = await daemon.file(NAME)
     assert row is not None
-    await daemon.ask(f"/v1/files/{row['id']}/cancel", method="POST")
+    await daemon.ask(f"/v1/files/{row['id']}/{verb}", method="POST")
+
+
+async def hold(daemon: DaemonProcess, emulator: Emulator) -> None:
+    """Hold the file while a part is sent, which is the end of the daemon."""
+    await half_way(emulator)
+    with suppress(aiohttp.ClientError):
+        await _say(daemon, "hold")
+
+
+async def release_if_held(daemon: DaemonProcess, death: Death) -> None:
+    """What was kept of the word holds; then it is taken back."""
+    row = await daemon.file(NAME)
+    assert row is not None
+    assert (row["reason"]["code"] == "held.operator") == (death.when == "after")
+    if death.when == "after":
+        await _say(daemon, "release")
+
+
+async def let_it_fail(daemon: DaemonProcess) -> None:
+    """Let the empty file fail, and mend it where it lies then."""
+    await daemon.start()
+    await daemon.until_drained()
+    assert await daemon.stop() == 0
+    (daemon.spool / "failed" / NAME).write_bytes(CONTENT)
+
+
+async def retry(daemon: DaemonProcess, _emulator: Emulator) -> None:
+    """Have it tried again, which is the end of the daemon."""
+
+    async def failed() -> bool:
+        with suppress(aiohttp.ClientError):
+            return await daemon.file(NAME) is not None
+        return False
+
+    await wait_until(failed, what="the status socket")
+    with suppress(aiohttp.ClientError):
+        await _say(daemon, "retry")
+
+
+async def retry_if_left(daemon: DaemonProcess, _death: Death) -> None:
+    """Say it again if it still lies in failed/."""
+    if (daemon.spool / "failed" / NAME).exists():
+        await _say(daemon, "retry")
 
 
 async def take_its_place(daemon: DaemonProcess) -> None:
@@ -289,6 +356,73 @@ async def block(daemon: DaemonProcess) -> None:
 def unblock(daemon: DaemonProcess) -> None:
     """Take that file away."""
     (daemon.spool / "done").unlink()
+
+
+async def let_it_end(daemon: DaemonProcess) -> None:
+    """Let the hook's next runs end at once."""
+    (daemon.root / "go").touch()
+
+
+def let_it_go(daemon: DaemonProcess) -> None:
+    """As ``let_it_end``."""
+    (daemon.root / "go").touch()
+
+
+async def stop_while_it_runs(daemon: DaemonProcess, emulator: Emulator) -> None:
+    """Ask the daemon to stop while the hook runs, which is the end of it."""
+    del emulator
+    await wait_until((daemon.root / "runs").exists, what="the hook to run")
+    os.kill(daemon.pid, signal.SIGTERM)
+
+
+async def ran(daemon: DaemonProcess) -> None:
+    """The hook has run to its end, once or more often, and owes nothing."""
+    query = "SELECT state FROM errands"
+
+    def done() -> bool:
+        return outcome.ask_journal(daemon.state_dir, query) == [("done",)]
+
+    await wait_until(done, what="the hook to be done")
+    runs = (daemon.root / "runs").read_text().splitlines()
+    ended = (daemon.root / "ended").read_text().splitlines()
+    assert 1 <= len(ended) <= len(runs) <= RUNS
+    row = await daemon.file(NAME)
+    assert row is not None
+    assert set(ended) == set(runs) == {row["id"]}
+    told = [moment["event"] for moment in row["history"]]
+    assert told.count("hook.ran") == 1
+
+
+async def arrive_behind_an_old_one(daemon: DaemonProcess) -> None:
+    """Let the file arrive after another one had ended, and that one be long ago."""
+    source = daemon.spool / NAME
+    content = source.read_bytes()
+    source.unlink()
+    daemon.drop(OLD_NAME, b"")
+    await daemon.start()
+    await daemon.until_drained(files=1)
+    daemon.drop(NAME, content)
+    await daemon.until_drained(files=2)
+    assert await daemon.stop() == 0
+    with closing(sqlite3.connect(daemon.state_dir / "journal.sqlite3")) as journal:
+        journal.execute(
+            "UPDATE events SET at = at - ? WHERE file = (SELECT id FROM files WHERE size = 0)",
+            (AGE_S,),
+        )
+        journal.execute("UPDATE files SET updated = updated - ? WHERE size = 0", (AGE_S,))
+        journal.commit()
+
+
+async def forgotten(daemon: DaemonProcess) -> None:
+    """The old one is forgotten, its receipt and the file are where they were."""
+    query = "SELECT count(*), sum(size = 0) FROM files LEFT JOIN events ON file = id"
+
+    def gone() -> object:
+        ((rows, old),) = outcome.ask_journal(daemon.state_dir, query)
+        return rows and not old
+
+    await wait_until(gone, what="the old file to be forgotten")
+    assert outcome.files_below(daemon.spool / "failed") == {OLD_NAME, f"{OLD_NAME}.receipt.json"}
 
 
 STALLED = ("call=part,action=stall,skip=1,times=1,at=65536",)
@@ -362,6 +496,28 @@ DISMISSED = Scene(
     moved=False,
 )
 
+WITHHELD = Scene(name="withheld", faults=STALLED, meddle=hold, then=release_if_held)
+RETRIED = Scene(
+    name="retried", content=b"", prepare=let_it_fail, meddle=retry, then=retry_if_left
+)
+HOOKED = Scene(name="hooked", hooks=(HOOK,), prepare=let_it_end, check=ran)
+HOOK_STOPPED = Scene(
+    name="hook-stopped",
+    config={"daemon": {"drain_timeout": "200ms"}},
+    hooks=(HOOK,),
+    meddle=stop_while_it_runs,
+    mend=let_it_go,
+    check=ran,
+)
+HOOK_HALF_WAY = Scene(
+    name="hook-half-way",
+    hooks=(HOOK,),
+    before=Death(at="Errands.errand_begins", when="after"),
+    prepare=let_it_end,
+    check=ran,
+)
+OLD = Scene(name="old", prepare=arrive_behind_an_old_one, check=forgotten)
+
 SCENES = {
     scene.name: scene
     for scene in (
@@ -389,5 +545,11 @@ SCENES = {
         RENAMED_LATE,
         PAUSED,
         DISMISSED,
+        WITHHELD,
+        RETRIED,
+        HOOKED,
+        HOOK_STOPPED,
+        HOOK_HALF_WAY,
+        OLD,
     )
 }

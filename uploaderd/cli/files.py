@@ -1,142 +1,180 @@
-"""``list`` shows all files, ``show`` one with its reason, its history and its parts."""
+"""``list``: all files, or those that are asked for, the newest first, however many they are."""
 
 from __future__ import annotations
 
+import os
+import shutil
 import sys
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Final
 
 import click
-import msgspec
 
-from uploaderd.cli import voice
-from uploaderd.cli.common import client, config_option, example, json_option, socket_option
-from uploaderd.cli.waiting import known_id
-from uploaderd.config.units import human_bytes, human_duration, human_rate
-from uploaderd.control.client import text
-from uploaderd.core.model import FileState
-from uploaderd.errors import UploaderdError
+from uploaderd.cli import moments, voice
+from uploaderd.cli.common import (
+    PATH,
+    client,
+    config_option,
+    example,
+    json_option,
+    socket_option,
+)
+from uploaderd.cli.picking import code_option, joined, state_option
+from uploaderd.config.units import human_bytes
+from uploaderd.control.client import PAGE, Client
+from uploaderd.control.documents import RawPage, Row, read
+from uploaderd.core.selection import Selection
+from uploaderd.errors import UsageError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
-    from uploaderd.control.client import Client, Detail, Row
-
-_PARTS_SHOWN: Final = 40
 _HEAD: Final = f"{'STATE':<10}  {'SIZE':>10}  {'STORED':>6}  PATH"
+_IN_MEMORY: Final = 1024 * 1024
 
 
-@click.command("list", epilog=example("uploaderd list --state failed"))
-@click.option(
-    "--state",
-    type=click.Choice([state.value for state in FileState]),
-    metavar="S",
-    help="Only these.",
-)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wish:
+    """What is asked of the daemon, and what is sorted out here.
+
+    Attributes:
+        which: what the daemon filters by.
+        since: only files that changed at this time or later; empty for all.
+        until: only files that changed before.
+        name: a pattern that the path below the watch, or its last name, must match.
+        limit: how many at most.
+    """
+
+    which: Selection
+    since: str = ""
+    until: str = ""
+    name: str = ""
+    limit: int | None = None
+
+    @property
+    def page(self) -> int:
+        """How many rows to ask for at a time."""
+        plain = not (self.since or self.until or self.name)
+        return min(self.limit, PAGE) if plain and self.limit else PAGE
+
+    def wants(self, row: Row) -> bool:
+        """Whether a row is one of them; the daemon's own filters are looked at again."""
+        which = self.which
+        if (
+            (which.states and row.state not in which.states)
+            or not which.has_code(row.reason.code)
+            or (which.target and row.target != which.target)
+            or (self.since and row.updated_at < self.since)
+            or (self.until and row.updated_at >= self.until)
+        ):
+            return False
+        below = row.path.removeprefix(row.watch.rstrip("/") + "/")
+        names = (below, below.rpartition("/")[2])
+        return not self.name or any(fnmatchcase(one, self.name) for one in names)
+
+
+@click.command("list", epilog=example("uploaderd list --state failed,held --since 2h"))
+@state_option
+@click.option("--watch-path", type=PATH, metavar="DIR", help="Those of this watched folder.")
+@click.option("--target", metavar="T", help="Those for this target.")
+@code_option
+@click.option("--name", default="", metavar="PATTERN", help="Those named so, such as '*.jsonl'.")
+@click.option("--since", default="", metavar="TIME", help="Changed since then: 2h, 3d or a time.")
+@click.option("--until", default="", metavar="TIME", help="Changed before then.")
+@click.option("--limit", type=click.IntRange(min=1), metavar="N", help="So many at most.")
 @json_option
 @config_option
 @socket_option
-def list_files(state: str | None, as_json: bool, config: Path | None, socket: Path | None) -> None:
-    """List all files, the newest first."""
+def list_files(
+    states: tuple[tuple[str, ...], ...],
+    watch_path: Path | None,
+    target: str | None,
+    code: str | None,
+    name: str,
+    since: str,
+    until: str,
+    limit: int | None,
+    as_json: bool,
+    config: Path | None,
+    socket: Path | None,
+) -> None:
+    """List all files, the newest first.
+
+    A line has the state, the size, how much is stored, the path, and the reason's code.
+    """
+    now_s = moments.now_s()
+    since = moments.stamp(since, now_s, option="--since") if since else ""
+    until = moments.stamp(until, now_s, option="--until") if until else ""
     with client(config, socket) as asked:
+        wish = Wish(
+            which=Selection(
+                states=joined(states),
+                watch=None if watch_path is None else _watch(asked, watch_path),
+                target=target,
+                code=code,
+            ),
+            since=since,
+            until=until,
+            name=name,
+            limit=limit,
+        )
         if as_json:
-            _print_all(asked, state)
+            _print_all(asked, wish)
             return
         head = sys.stdout.isatty()
-        for row in asked.rows(state=state):
+        for row, _ in _found(asked, wish):
             if head:
                 voice.out(_HEAD)
                 head = False
-            voice.out(voice.shown(_line(row)))
+            voice.out(_line(row))
 
 
-@click.command(epilog=example("uploaderd show /var/spool/uploaderd/batch/requests.jsonl"))
-@click.argument("file", type=click.UNPROCESSED)
-@json_option
-@config_option
-@socket_option
-def show(file: str, as_json: bool, config: Path | None, socket: Path | None) -> None:
-    """Show one file: its reason, history and parts.
+def _watch(asked: Client, folder: Path) -> str:
+    """Find the watch's own name for a folder."""
+    watches = [row.path for row in asked.status().watches]
+    real = os.path.realpath(folder)
+    for one in watches:
+        if os.path.realpath(one) == real:
+            return one
+    raise UsageError(
+        f"{folder} is not a watched folder", hint=f"watched are: {', '.join(watches) or 'none'}"
+    )
 
-    FILE is a path in the spool (also one that the file has left) or a file's id.
-    """
-    with client(config, socket) as asked:
-        file_id = known_id(asked, file)
-        if as_json:
-            document = asked.file_document(file_id)
-            if document is not None:
-                voice.out(text(document))
+
+def _found(asked: Client, wish: Wish) -> Iterator[tuple[Row, bytes]]:
+    """Go through the rows that are wanted, each with what the daemon wrote."""
+    count = 0
+    for page in asked.pages(RawPage, wish.which, limit=wish.page):
+        for raw in page.files:
+            row = read(bytes(raw), Row)
+            if not wish.wants(row):
+                continue
+            yield row, bytes(raw)
+            count += 1
+            if count == wish.limit:
                 return
-        detail = asked.file(file_id)
-    if detail is None:
-        raise UploaderdError(f"no file has the id {file_id}", hint="see: uploaderd list")
-    for line in _detail(detail):
-        voice.out(voice.shown(line))
 
 
-def _print_all(asked: Client, state: str | None) -> None:
-    """Join the pages into one document; the rows are handed on unread."""
-    rows = [row for page in asked.pages(_RawPage, state=state) for row in page.files]
-    voice.out(msgspec.json.encode({"files": rows, "next": None}).decode())
+def _print_all(asked: Client, wish: Wish) -> None:
+    """Join the pages into one document, whole or not at all; what is large lies on disk."""
+    from tempfile import SpooledTemporaryFile  # noqa: PLC0415 - only here
 
-
-class _RawPage(msgspec.Struct, frozen=True, kw_only=True):
-    files: list[msgspec.Raw]
-    next: str | None = None
-
-
-def percent(row: Row) -> str:
-    """How much of it is stored."""
-    if row.state == "done":
-        return "100%"
-    return f"{100 * row.bytes_stored // row.bytes}%" if row.bytes else "0%"
+    with SpooledTemporaryFile(max_size=_IN_MEMORY) as kept:
+        between = b'{"files":['
+        for _, raw in _found(asked, wish):
+            kept.write(between + raw)
+            between = b","
+        kept.write((between if between != b"," else b"") + b'],"next":null}\n')
+        kept.seek(0)
+        sys.stdout.flush()
+        shutil.copyfileobj(kept, sys.stdout.buffer)
 
 
 def _line(row: Row) -> str:
-    line = (
-        f"{row.state:<10}  {human_bytes(row.bytes):>10}  {percent(row):>6}  {voice.shown(row.path)}"
-    )
-    if row.state in {"done", "uploading"}:
-        return line
-    return f"{line}  ({row.reason.code})"
-
-
-def _detail(row: Detail) -> list[str]:
-    until = f" (until {row.reason.until})" if row.reason.until else ""
-    over = row.state in {"done", "failed", "cancelled"}
-    facts = {
-        "id": row.id,
-        "path": voice.shown(row.path),
-        "state": row.state,
-        "reason": f"{voice.shown(row.reason.text)}{until}",
-        "code": row.reason.code,
-        "size": f"{human_bytes(row.bytes)} ({row.bytes} bytes)",
-        "stored": f"{percent(row)}, {row.parts.stored} of {row.parts.total} parts",
-        "sent twice": human_bytes(row.bytes_resent) if row.bytes_resent else "",
-        "rate": human_rate(row.rate_bps) if row.rate_bps else "",
-        "done in": human_duration(row.eta_s) if row.eta_s is not None else "",
-        "purpose": row.purpose,
-        "target": row.target,
-        "upload": row.upload_id or "",
-        # The upload's, not the file's: of one that has ended it would only mislead.
-        "ends": f"{row.expires_at} (the upload)" if row.expires_at and not over else "",
-        "file id": row.file_id or "",
-        "md5": row.md5 or "",
-        "filed as": voice.shown(row.filed_as) if row.filed_as else "",
-        "attempts": str(row.attempts),
-        "first seen": row.created_at,
-        "changed": row.updated_at,
-    }
-    lines = [f"{name:>10}: {value}" for name, value in facts.items() if value]
-    if row.history:
-        lines += ["", "history:"]
-        lines += [f"  {one.at}  {one.state:<10}  {voice.shown(one.text)}" for one in row.history]
-    if row.parts_list:
-        lines += ["", "parts:"]
-        lines += [
-            f"  {part.number:>5}  {part.offset:>14}  {human_bytes(part.bytes):>10}  {part.state}"
-            for part in row.parts_list[:_PARTS_SHOWN]
-        ]
-        left = len(row.parts_list) - _PARTS_SHOWN
-        if left > 0:
-            lines.append(f"  … and {left} more; all are in: uploaderd show --json {row.id}")
-    return lines
+    stored = f"{row.percent}%"
+    line = f"{row.state:<10}  {human_bytes(row.bytes):>10}  {stored:>6}  {row.path}"
+    if row.state not in {"done", "uploading"}:
+        line = f"{line}  ({row.reason.code})"
+    return voice.shown(line)

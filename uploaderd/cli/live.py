@@ -1,9 +1,13 @@
-"""``status --watch``: the screen, live; plain lines where nobody sits at a terminal."""
+"""``status --watch`` at a terminal: the panel, live, with a bar for each file and for the whole.
+
+What happens comes from the daemon's events; only what waits and why is asked for, at most every
+other second and only after a change. A daemon that goes away is waited for.
+"""
 
 from __future__ import annotations
 
-import sys
-import time
+from collections import deque
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from rich.console import Console, Group
@@ -12,117 +16,201 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from uploaderd.cli import screen, voice
-from uploaderd.control.client import AnswerError
+from uploaderd.cli import fit, moments, panel, screen, voice
+from uploaderd.cli.common import boot_s
+from uploaderd.config.units import human_bytes
+from uploaderd.control.documents import AnswerError, Change, Status, read
+from uploaderd.control.listener import Listener
 from uploaderd.errors import NoDaemonError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Sequence
 
     from rich.console import RenderableType
 
-    from uploaderd.control.client import Client, Row, Status
+    from uploaderd.control.client import Client
+    from uploaderd.control.documents import Row
+    from uploaderd.control.wire import Event
 
-POLL_S: Final = 0.5
-PLAIN_POLL_S: Final = 1.0
+TICK_S: Final = 1.0
+ASK_S: Final = 2.0
+CHANGES_SHOWN: Final = 4
 NARROW: Final = 60
-_ROOM_AROUND: Final = 12
+_DONE: Final = 4
+_PACE: Final = 26
+_SESSION: Final = 7
+_STYLES: Final = {
+    "title": "bold",
+    "head": "bold",
+    "text": "",
+    "dim": "dim",
+    "good": "green",
+    "warn": "yellow",
+    "bad": "red",
+    "act": "cyan",
+}
 
-View = tuple["Status", "list[screen.Waiting]"]
+
+@dataclass(slots=True)
+class Scene:
+    """What is known at the moment.
+
+    Attributes:
+        status: the newest status; None before the first.
+        groups: what waits and why, as it was when it was last asked.
+        changes: the newest changes of files.
+        away: why nobody answers, or empty.
+        stale: whether ``groups`` should be asked for again.
+        start_bytes: what was stored when it began; the whole counts from there.
+    """
+
+    status: Status | None = None
+    groups: list[screen.Group] = field(default_factory=list)
+    changes: deque[Change] = field(default_factory=lambda: deque(maxlen=CHANGES_SHOWN))
+    away: str = ""
+    stale: bool = True
+    start_bytes: int = 0
+
+    def take(self, event: Event) -> None:
+        """Take one event in; a kind that is not known is passed over."""
+        match event.kind:
+            case "status" | "progress":
+                now = read(event.data.encode(), Status)
+                if self.status is None or now.bytes.stored < self.start_bytes:
+                    self.start_bytes = now.bytes.stored
+                self.stale = self.stale or self.status is None or now.counts != self.status.counts
+                self.status = now
+            case "file":
+                self.changes.append(read(event.data.encode(), Change))
+                self.stale = True
+            case "reset":
+                self.changes.clear()
+                self.stale = True
+            case _:
+                pass
+
+    @property
+    def whole(self) -> tuple[int, int]:
+        """How many bytes were stored since it began, and how many there are to store in all."""
+        if self.status is None:
+            return 0, 0
+        stored = self.status.bytes.stored - self.start_bytes
+        return stored, stored + self.status.bytes.queued
 
 
 def watch(client: Client, *, color: bool) -> None:
-    """Show it until Ctrl-C; a daemon that goes away is waited for."""
-    client.status()
-    try:
-        if sys.stdout.isatty():
-            _live(client, color=color)
-        else:
-            _plain(client)
-    except KeyboardInterrupt:
-        return
-
-
-def _views(client: Client) -> Iterator[View | str]:
-    """Ask without end; a string says why there is no answer."""
-    while True:
-        try:
-            status = client.status()
-            yield status, screen.waiting(client, status)
-        except (NoDaemonError, AnswerError) as error:
-            yield f"{error}; waiting for the daemon to come back"
-
-
-def _plain(client: Client) -> None:
-    last = ""
-    for view in _views(client):
-        line = view if isinstance(view, str) else screen.summary(view[0])
-        if line != last:
-            voice.out(voice.shown(line))
-            last = line
-        time.sleep(PLAIN_POLL_S)
-
-
-def _live(client: Client, *, color: bool) -> None:
+    """Show it until Ctrl-C, on a screen of its own that is gone afterwards."""
     console = Console(no_color=True if not color else None, highlight=False)
-    with Live(console=console, auto_refresh=False, vertical_overflow="crop") as live:
-        shown: RenderableType = ""
-        for view in _views(client):
-            if isinstance(view, str):
-                live.update(Group(shown, Text(voice.shown(view), style="yellow")), refresh=True)
-            else:
-                height = max(console.height - _ROOM_AROUND, 1)
-                shown = render(view[0], view[1], width=console.width, height=height)
-                live.update(shown, refresh=True)
-            time.sleep(POLL_S)
+    scene = Scene()
+    asked_s = boot_s() - ASK_S
+    with (
+        Listener(client.socket, clock=boot_s) as listener,
+        Live(console=console, auto_refresh=False, screen=True, redirect_stderr=False) as live,
+    ):
+        while True:
+            for event in listener.poll(TICK_S if scene.status else 0.1):
+                scene.take(event)
+            scene.away = listener.away or ""
+            if scene.stale and scene.status and boot_s() - asked_s >= ASK_S:
+                asked_s = boot_s()
+                _ask(client, scene)
+            live.update(
+                render(scene, moments.now_s(), width=console.width, height=console.height),
+                refresh=True,
+            )
 
 
-def render(
-    status: Status, groups: Sequence[screen.Waiting], *, width: int, height: int
-) -> RenderableType:
-    """Draw one moment; a narrow terminal loses the bars first."""
-    parts: list[RenderableType] = [
-        Text(screen.headline(status), style="bold"),
-        Text(screen.counts(status)),
-        Text(screen.volume(status)),
-        *(
-            Text(line, style="dim", no_wrap=True, overflow="ellipsis")
-            for line in screen.troubles(status)
-        ),
-    ]
+def _ask(client: Client, scene: Scene) -> None:
+    if scene.status is None:
+        return
+    try:
+        scene.groups = screen.gather(client, scene.status, moments.now_s())
+        scene.stale = False
+    except (NoDaemonError, AnswerError):
+        pass  # the listener says so
+
+
+def render(scene: Scene, now: float, *, width: int, height: int) -> RenderableType:
+    """Draw one moment; a small terminal loses the end first, a narrow one the bars."""
+    top: list[RenderableType] = []
+    if scene.away:
+        said = f"no daemon answers, waiting: {scene.away}"
+        top += _texts(
+            panel.Line("warn", line) for line in fit.wrap(voice.shown(said), width, lines=2)
+        )
+    status = scene.status
+    if status is None:
+        return Group(*(top or [Text("waiting for the daemon")]))
+    top += _texts(panel.head(status, now, columns=width))
+    stored, total = scene.whole
+    if total > stored:
+        top.append(_whole(stored, total, width=width))
+    below = _texts(panel.below(status, scene.groups, now, columns=width))
+    if scene.changes:
+        below += ["", Text("LATEST", style="bold")]
+        below += _texts(
+            panel.Line("dim", fit.cut("  " + said_of(change), width)) for change in scene.changes
+        )
     if status.active:
-        parts += ["", bars(status.active[:height], width=width)]
-        if len(status.active) > height:
-            parts.append(Text(f"and {len(status.active) - height} more", style="dim"))
-    if groups:
-        parts.append("")
-        parts += [
-            Text(line, style="yellow", no_wrap=True, overflow="ellipsis")
-            for line in screen.reasons(groups)
-        ]
-    return Group(*parts)
+        room = max(height - len(top) - len(below) - 2, 2)
+        rows = status.active[:room]
+        top += ["", bars(rows, width=width, now=now)]
+        if len(status.active) > len(rows):
+            top.append(Text(f"and {len(status.active) - len(rows)} more", style="dim"))
+    return Group(*top, *below)
 
 
-def bars(rows: Sequence[Row], *, width: int) -> Table:
-    """Draw one bar a file."""
+def said_of(change: Change) -> str:
+    """One change of a file, in one line."""
+    clock = change.at.partition("T")[2][:8]
+    name = (change.path or change.id).rpartition("/")[2]
+    return voice.shown(f"{clock} {change.state:<10} {name}: {change.text}")
+
+
+def bars(rows: Sequence[Row], *, width: int, now: float | None = None) -> Table:
+    """Draw one bar a file; with ``now``, say how long its session still lives."""
+    wide = width >= NARROW
+    told = wide and now is not None and width >= panel.WIDE
+    bar = width // 4
+    others = [bar, _DONE, _PACE] if wide else [_DONE]
+    others += [_SESSION] if told else []
+    # Rich would cut a name at its end, but the end of a path says more than its beginning.
+    room = max(width - sum(others) - len(others), 1)
     table = Table.grid(padding=(0, 1), expand=True)
-    table.add_column(no_wrap=True, overflow="ellipsis", ratio=1)
-    if width >= NARROW:
-        table.add_column(width=width // 4)
-    table.add_column(justify="right", no_wrap=True, width=4)
-    if width >= NARROW:
-        table.add_column(no_wrap=True, justify="right", width=26)
+    table.add_column(no_wrap=True, overflow="crop", ratio=1)
+    if wide:
+        table.add_column(width=bar)
+    table.add_column(justify="right", no_wrap=True, width=_DONE)
+    if wide:
+        table.add_column(no_wrap=True, justify="right", width=_PACE)
+    if told:
+        table.add_column(no_wrap=True, justify="right", width=_SESSION)
     for row in rows:
-        name = Text(_tail(row), no_wrap=True, overflow="ellipsis")
-        done = Text(f"{screen.percent(row)}%")
-        if width >= NARROW:
-            bar = ProgressBar(total=max(row.bytes, 1), completed=row.bytes_stored)
-            table.add_row(name, bar, done, Text(screen.pace(row)))
-        else:
-            table.add_row(name, done)
+        cells: list[RenderableType] = [Text(fit.tail(screen.below(row), room), no_wrap=True)]
+        if wide:
+            cells.append(ProgressBar(total=max(row.bytes, 1), completed=row.bytes_stored))
+        cells.append(Text(f"{row.percent}%"))
+        if wide:
+            cells.append(Text(screen.pace(row)))
+        if told and now is not None:
+            cells.append(Text(screen.session(row, now), style="dim"))
+        table.add_row(*cells)
     return table
 
 
-def _tail(row: Row) -> str:
-    """Show a path below its watch: the end of a path says more than its beginning."""
-    return voice.shown(row.path.removeprefix(row.watch.rstrip("/") + "/"))
+def _whole(stored: int, total: int, *, width: int) -> Table:
+    """The bar of all that is to be stored since the command began."""
+    table = Table.grid(padding=(0, 1), expand=True)
+    table.add_column(ratio=1)
+    table.add_column(justify="right", no_wrap=True)
+    said = f"{100 * stored // total}%"
+    if width >= NARROW:
+        said += f" of {human_bytes(total)}"
+    table.add_row(ProgressBar(total=total, completed=stored), Text(said, style="bold"))
+    return table
+
+
+def _texts(lines: Iterable[panel.Line]) -> list[RenderableType]:
+    return [
+        Text(line.text, style=_STYLES[line.style], no_wrap=True, overflow="crop") for line in lines
+    ]

@@ -1,63 +1,98 @@
-"""What ``status`` says, as plain lines; nothing here asks, colours or waits."""
+"""What ``status`` knows and says; nothing here colours, waits or knows a terminal.
+
+``gather`` asks what waits and why; ``plain`` says all of it in lines that programs can grep.
+``panel`` says the same to a person at a terminal.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from uploaderd.cli import voice
-from uploaderd.clock import SystemClock
-from uploaderd.config.units import human_bytes, human_duration, human_rate
+from uploaderd.cli import advice, moments, voice
+from uploaderd.config.units import human_bytes, human_rate
 from uploaderd.core.report import rfc3339
+from uploaderd.core.selection import Selection
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from uploaderd.control.client import Client, Row, Status
+    from uploaderd.control.client import Client
+    from uploaderd.control.documents import Row, Status, TargetRow
 
-WAITING: Final = ("held", "uncertain", "deferred", "settling", "queued", "failed")
-SHOWN: Final = 5
+WAITING: Final = ("uncertain", "deferred", "queued", "settling")
+# What needs a person; failures of long ago are not news.
+ENDED_BADLY: Final = ("held", "failed")
+SAMPLE: Final = 50
 DAY_S: Final = 86_400.0
 OPEN: Final = frozenset({"ok", "open", "ready"})
+SLOWED: Final = frozenset({"rate_limited", "probing"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Waiting:
-    """Some of the files in one state that is not a good end, and how many there are."""
+class Group:
+    """Files of one state that have one reason; ``row`` is the newest of them.
+
+    Attributes:
+        count: how many there are; at least so many where ``more``.
+        more: whether the daemon has more files in this state than were looked at.
+    """
 
     state: str
+    code: str
     count: int
-    rows: Sequence[Row]
+    row: Row
+    more: bool = False
+
+    @property
+    def many(self) -> str:
+        """How many, as a person reads it."""
+        return f"{self.count}{'+' if self.more else ''}"
 
 
-def waiting(client: Client, status: Status) -> list[Waiting]:
-    """Ask for a few files of each state in which files wait, or ended badly since yesterday."""
-    found = []
-    yesterday = rfc3339(SystemClock().now().wall_s - DAY_S)
-    for state in WAITING:
-        count = status.counts.get(state, 0)
-        if not count:
+def gather(client: Client, status: Status, now: float) -> list[Group]:
+    """Ask what waits and what needs a person, and group it by its reason."""
+    found: list[Group] = []
+    yesterday = rfc3339(now - DAY_S)
+    for state in (*ENDED_BADLY, *WAITING):
+        total = status.counts.get(state, 0)
+        if not total:
             continue
         rows = [
             row
-            for row, _ in zip(client.rows(state=state, limit=SHOWN), range(SHOWN), strict=False)
+            for row, _ in zip(
+                client.rows(Selection(states=(state,)), limit=SAMPLE), range(SAMPLE), strict=False
+            )
             if state != "failed" or row.updated_at >= yesterday
         ]
-        if rows:
-            found.append(Waiting(state=state, count=count, rows=rows))
+        kinds: dict[str, list[Row]] = {}
+        for row in rows:
+            kinds.setdefault(row.reason.code, []).append(row)
+        more = total > SAMPLE
+        for code, members in kinds.items():
+            alone = len(kinds) == 1 and state != "failed"
+            found.append(
+                Group(
+                    state=state,
+                    code=code,
+                    count=total if alone else len(members),
+                    more=more and not alone,
+                    row=members[0],
+                )
+            )
     return found
 
 
-def percent(row: Row) -> int:
-    """How much of a file is stored."""
-    if row.state == "done":
-        return 100
-    return 100 * row.bytes_stored // row.bytes if row.bytes else 0
+def below(row: Row) -> str:
+    """A path below its watch."""
+    return voice.shown(row.path.removeprefix(row.watch.rstrip("/") + "/"))
 
 
-def headline(status: Status) -> str:
+def headline(status: Status, now: float) -> str:
     """Say in one line whether it works."""
-    return f"uploaderd {status.version} is {status.state}, pid {status.pid}"
+    began = moments.seconds(status.started_at)
+    up = f", up {moments.short(now - began)}" if began is not None and now > began else ""
+    return f"uploaderd {status.version} is {status.state}, pid {status.pid}{up}"
 
 
 def counts(status: Status) -> str:
@@ -73,65 +108,93 @@ def volume(status: Status) -> str:
     if status.rate_bps >= 1 and (status.bytes.queued or status.active):
         text += f", {human_rate(status.rate_bps)}"
         if status.bytes.queued:
-            text += f", {human_duration(status.bytes.queued / status.rate_bps)} left"
+            text += f", {moments.short(status.bytes.queued / status.rate_bps)} left"
     if status.bytes.resent:
         text += f", {human_bytes(status.bytes.resent)} sent twice"
     return text
+
+
+def session(row: Row, now: float) -> str:
+    """Say for how long a file's session still lives."""
+    rest = moments.left(row.expires_at, now)
+    return "" if rest is None else moments.short(rest)
 
 
 def pace(row: Row) -> str:
     """Say how fast one file goes, and for how long still."""
     if row.state != "uploading" or row.rate_bps < 1:
         return "" if row.state == "uploading" else row.state
-    left = "" if row.eta_s is None else f", {human_duration(row.eta_s)} left"
+    left = "" if row.eta_s is None else f", {moments.short(row.eta_s)} left"
     return f"{human_rate(row.rate_bps)}{left}"
 
 
-def troubles(status: Status) -> list[str]:
-    """Say what is not as it should be with the daemon, its targets and its watches."""
-    lines = [f"trouble: {voice.shown(status.trouble)}"] if status.trouble else []
-    for target in status.targets:
-        if target.state not in OPEN:
-            until = f" until {target.until}" if target.until else ""
-            lines.append(f"target {voice.shown(target.name)}: {target.state}{until}")
+def target(row: TargetRow, now: float) -> str:
+    """Say what a target suffers from; empty while it takes requests."""
+    if row.state in OPEN:
+        return ""
+    wait = moments.until(row.until, now)
+    match row.state:
+        case "rate_limited":
+            return f"target {row.name} asked for a pause" + (f", goes on {wait}" if wait else "")
+        case "probing":
+            return f"target {row.name} is being probed"
+        case _:
+            probed = f", probed again {wait}" if wait else ""
+            return f"target {row.name} takes nothing ({row.state}){probed}"
+
+
+def members(group: Group, name: str) -> str:
+    """Name the newest of a group, and say how many more there are."""
+    more = group.count - 1
+    return f"{name} and {more}{'+' if group.more else ''} more" if more > 0 else name
+
+
+def until(group: Group, now: float) -> str:
+    """Say when a group's newest file goes on, if that is known."""
+    wait = moments.until(group.row.reason.until, now)
+    return f" ({wait})" if wait else ""
+
+
+def acts(group: Group) -> str:
+    """Say what to do about a group; empty where nothing need be done."""
+    if group.state not in ENDED_BADLY:
+        return ""
+    return advice.for_files(group.code, count=group.count, file_id=group.row.id)
+
+
+def plain(status: Status, groups: Sequence[Group], now: float) -> list[str]:
+    """Everything, a fact a line, each with its whole path; for pipes and programs."""
+    lines = [
+        headline(status, now),
+        f"files: {counts(status)}",
+        f"bytes: {volume(status)}",
+    ]
+    if status.state == "paused":
+        lines += ["paused: no request is begun", "  do: uploaderd resume"]
     for watch in status.watches:
-        why = f" ({voice.shown(watch.why)})" if watch.why else ""
-        lines.append(f"watch {voice.shown(watch.path)}: {watch.mode}{why}")
-    return lines
-
-
-def reasons(groups: Sequence[Waiting]) -> list[str]:
-    """Say what waits, and why."""
-    lines = []
+        lines.append(f"watch: {watch.path}: {watch.mode}" + (f": {watch.why}" if watch.why else ""))
+    for one in status.targets:
+        said = target(one, now)
+        act = advice.for_target(one.state)
+        lines.append(f"target: {said.removeprefix('target ') or f'{one.name} is {one.state}'}")
+        lines += [f"  do: {act}"] if said and act else []
+    if status.trouble:
+        lines += [f"trouble: {status.trouble}", "  do: see the daemon's log, and: uploaderd check"]
+    for row in status.active:
+        hour = session(row, now)
+        facts = [f"{row.percent}% of {human_bytes(row.bytes)}", pace(row)]
+        facts += [f"its session lives {hour} more"] if hour else []
+        lines.append(f"{row.state}: {row.path}: {', '.join(filter(None, facts))}")
     for group in groups:
-        lines += [
-            f"{group.state}: {voice.shown(row.path)}: {voice.shown(row.reason.text)}"
-            + (f" (until {row.reason.until})" if row.reason.until else "")
-            for row in group.rows
-        ]
-        more = group.count - len(group.rows)
-        if more > 0:
-            lines.append(
-                f"{group.state}: and {more} more; see: uploaderd list --state {group.state}"
-            )
-    return lines
-
-
-def screen(status: Status, groups: Sequence[Waiting]) -> list[str]:
-    """Everything on one screen."""
-    lines = [headline(status), f"  {counts(status)}", f"  {volume(status)}"]
-    lines += [f"  {line}" for line in troubles(status)]
-    if status.active:
-        lines += ["", "active:"]
-        for row in status.active:
-            line = f"  {percent(row):>3}%  {voice.shown(row.path)}  {human_bytes(row.bytes)}"
-            lines.append(f"{line}  {pace(row)}".rstrip())
-    if groups:
-        lines += ["", "waiting or failed:"]
-        lines += [f"  {line}" for line in reasons(groups)]
-    return lines
+        name = members(group, group.row.path)
+        lines.append(
+            f"{group.state}: {name}: {group.row.reason.text} [{group.code}]{until(group, now)}"
+        )
+        act = acts(group)
+        lines += [f"  do: {act}"] if act else []
+    return [voice.shown(line) for line in lines]
 
 
 def summary(status: Status) -> str:
-    """Everything in one line, for pipes and logs."""
-    return f"{status.state}: {counts(status)}; {volume(status)}"
+    """Everything in one line, for logs."""
+    return voice.shown(f"{status.state}: {counts(status)}; {volume(status)}")

@@ -7,18 +7,20 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
-from uploaderd.cli import screen, voice
+from uploaderd.cli import moments, screen, terminal, voice
 from uploaderd.cli.common import client, config_option, example, json_option, socket_option
 from uploaderd.cli.waiting import patiently
-from uploaderd.control.client import text
+from uploaderd.control.documents import text
 from uploaderd.errors import Exit, UsageError
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from uploaderd.control.client import Client, Status
+    from uploaderd.control.client import Client
+    from uploaderd.control.documents import Status
 
 POLL_S: Final = 0.3
+_TOLD: Final = frozenset({"held", "deferred", "uncertain"})
 
 
 @click.command(epilog=example("uploaderd status --watch"))
@@ -46,18 +48,43 @@ def status(
         )
     with client(config, socket) as asked:
         if watch:
-            from uploaderd.cli import live  # noqa: PLC0415 - rich is heavy
-
-            live.watch(asked, color=not no_color)
-            return Exit.DONE
+            return _watch(asked, color=not no_color)
         verdict = _until_empty(asked) if wait_empty else Exit.DONE
         if as_json:
             voice.out(text(asked.get("/v1/status")))
         elif not wait_empty:
-            now = asked.status()
-            for line in screen.screen(now, screen.waiting(asked, now)):
-                voice.out(voice.shown(line))
+            _show(asked, color=not no_color)
         return verdict
+
+
+def _watch(asked: Client, *, color: bool) -> Exit:
+    """Follow what happens; Ctrl-C is how it ends well."""
+    asked.status()  # a daemon that was never there is not waited for
+    try:
+        if terminal.moves():
+            from uploaderd.cli import live  # noqa: PLC0415 - rich is heavy
+
+            live.watch(asked, color=terminal.colored(asked=color))
+        else:
+            from uploaderd.cli import following  # noqa: PLC0415 - only here
+
+            following.watch(asked)
+    except KeyboardInterrupt:
+        pass
+    return Exit.DONE
+
+
+def _show(asked: Client, *, color: bool) -> None:
+    status, now = asked.status(), moments.now_s()
+    groups = screen.gather(asked, status, now)
+    if not terminal.is_terminal():
+        for line in screen.plain(status, groups, now):
+            voice.out(line)
+        return
+    from uploaderd.cli import panel  # noqa: PLC0415 - only for a person
+
+    drawn = panel.lines(status, groups, now, columns=terminal.columns())
+    terminal.write(drawn, color=terminal.colored(asked=color))
 
 
 def _until_empty(asked: Client) -> Exit:
@@ -84,13 +111,11 @@ def _tell(asked: Client, now: Status, told: set[str]) -> None:
     """Say once what may keep a person waiting for long: a target that is shut, a full disk."""
     shut = {one.name for one in now.targets if one.state not in screen.OPEN}
     lines = [f"trouble: {now.trouble}"] if now.trouble else []
-    for group in screen.waiting(asked, now) if shut or now.counts.get("deferred") else ():
-        if group.state in {"held", "deferred", "uncertain", "queued"}:
-            lines += [
-                f"{group.state}: {row.path}: {row.reason.text}"
-                for row in group.rows[:1]
-                if group.state != "queued" or row.target in shut
-            ]
+    needed = shut or now.counts.get("deferred")
+    for group in screen.gather(asked, now, moments.now_s()) if needed else ():
+        row = group.row
+        if group.state in _TOLD or (group.state == "queued" and row.target in shut):
+            lines.append(f"{group.state}: {row.path}: {row.reason.text}")
     for line in lines:
         if line not in told:
             told.add(line)

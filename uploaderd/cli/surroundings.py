@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import re
+import shutil
 import socket
 import stat
 from dataclasses import dataclass
@@ -18,7 +19,7 @@ from uploaderd.errors import ConfigError, UploaderdError
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from uploaderd.config import Config, Target, Watch
+    from uploaderd.config import Config, Hook, Target, Watch
 
 _NETWORK: Final = frozenset(
     {"nfs", "nfs4", "cifs", "smb3", "smbfs", "ceph", "glusterfs", "afs", "lustre", "9p", "beegfs"}
@@ -51,6 +52,7 @@ def look(config: Config, socket_path: Path, env: Mapping[str, str]) -> list[Find
     for target in config.targets:
         if target.name in used:
             findings += _key(target, env)
+    findings += [_hook(hook, env) for hook in config.hooks]
     findings.append(_socket(socket_path))
     findings += _limits(config)
     return findings
@@ -162,6 +164,28 @@ def _key(target: Target, env: Mapping[str, str]) -> Iterator[Finding]:
         yield Finding(level="warning", topic="key", text=warning)
     yield Finding(
         level="ok", topic="key", text=f"target {target.name} has a key, for {target.base_url}"
+    )
+
+
+def _hook(hook: Hook, env: Mapping[str, str]) -> Finding:
+    """Whether a hook's program is there; without it files arrive all the same."""
+    program = hook.command[0]
+    found = shutil.which(program, path=env.get("PATH", os.defpath))
+    if found is not None:
+        text = f"{found} can be run on {hook.on}"
+        return Finding(level="ok", topic="hook", text=text)
+    if program.startswith("/") and os.path.lexists(program):
+        return Finding(
+            level="warning",
+            topic="hook",
+            text=f"{program} may not be run by this user, so nothing happens on {hook.on}",
+            hint=f"chmod +x {program}, and let this user enter its folder",
+        )
+    return Finding(
+        level="warning",
+        topic="hook",
+        text=f"there is no program {program}, so nothing happens on {hook.on}",
+        hint="install it, or name it by its whole path in the hook's command",
     )
 
 

@@ -15,17 +15,42 @@ from __future__ import annotations
 
 import os
 import sys
+import unicodedata
+from typing import Final
 
-_CONTROL = {code: f"\\x{code:02x}" for code in (*range(0x20), 0x7F, *range(0x80, 0xA0))}
-_CONTROL[ord("\n")] = "\\n"
-_CONTROL[ord("\t")] = "\\t"
-_CONTROL[ord("\r")] = "\\r"
+_NAMED: Final = {"\n": "\\n", "\t": "\\t", "\r": "\\r"}
+# Blanks of all widths, and what joins letters: unprintable to Python, but in many honest names.
+_HONEST: Final = frozenset({"\u200c", "\u200d"})
+# For a terminal that cannot show them; each stays one column wide.
+_POOR: Final = str.maketrans({"…": "~", "→": ">"})
 
 
 def shown(text: str | os.PathLike[str]) -> str:
-    """Make text from outside safe to print: no control characters, no lone surrogates."""
-    plain = os.fspath(text).translate(_CONTROL)
-    return plain.encode("utf-8", "backslashreplace").decode("utf-8")
+    """Make text from outside safe to print.
+
+    No control characters, none that turn the direction of what follows, no lone surrogates.
+    """
+    plain = os.fspath(text)
+    return plain if plain.isprintable() else "".join(map(_shown, plain))
+
+
+def _shown(char: str) -> str:
+    if char.isprintable() or char in _HONEST or unicodedata.category(char) == "Zs":
+        return char
+    if char in _NAMED:
+        return _NAMED[char]
+    code = ord(char)
+    if code <= 0xFF:  # noqa: PLR2004 - two digits
+        return f"\\x{code:02x}"
+    return f"\\u{code:04x}" if code <= 0xFFFF else f"\\U{code:08x}"  # noqa: PLR2004 - four digits
+
+
+def writable(text: str) -> str:
+    """Write text with what standard output can show; what it cannot is escaped."""
+    encoding = sys.stdout.encoding or "utf-8"
+    if not encoding.lower().startswith("utf"):
+        text = text.translate(_POOR)
+    return text.encode(encoding, "backslashreplace").decode(encoding)
 
 
 def error(message: str, *, hint: str = "") -> None:
@@ -48,8 +73,7 @@ def note(message: str) -> None:
 def out(text: str) -> None:
     """Print a line of what was asked for."""
     stream = sys.stdout
-    encoding = stream.encoding or "utf-8"
-    stream.write(text.encode(encoding, "backslashreplace").decode(encoding) + "\n")
+    stream.write(writable(text) + "\n")
     stream.flush()
 
 

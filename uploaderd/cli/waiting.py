@@ -13,14 +13,16 @@ from typing import TYPE_CHECKING, Final
 
 from uploaderd.cli import voice
 from uploaderd.cli.common import boot_s
-from uploaderd.control.client import AnswerError
+from uploaderd.control.documents import AnswerError
 from uploaderd.core.report import escape_path
+from uploaderd.core.selection import Selection
 from uploaderd.errors import NoDaemonError, UploaderdError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
-    from uploaderd.control.client import Client, Row
+    from uploaderd.control.client import Client
+    from uploaderd.control.documents import Row
 
 POLL_S: Final = 0.25
 AWAY_S: Final = 60.0
@@ -86,7 +88,7 @@ def find(client: Client, wanted: Wanted) -> Row | None:
     if wanted.id is not None:
         return client.file(wanted.id)
     for path in wanted.paths:
-        for row in client.rows(path=path):
+        for row in client.rows(Selection(path=path)):
             if wanted.inode is not None and (row.dev, row.inode) != wanted.inode:
                 continue
             if _ns(row.created_at) >= wanted.since_ns // 1_000_000 * 1_000_000:
@@ -217,7 +219,7 @@ def _filed(client: Client, paths: Sequence[bytes]) -> Row | None:
             continue
         shown = escape_path(below)
         for origin in dict.fromkeys((rest, _NUMBER.sub(b"", rest))):
-            for row in client.rows(path=watch + origin):
+            for row in client.rows(Selection(path=watch + origin)):
                 if row.filed_as == shown:
                     return row
     return None

@@ -9,12 +9,13 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from typing import TYPE_CHECKING, NoReturn
+from importlib import import_module
+from typing import TYPE_CHECKING, Final, NoReturn
 
 import click
 
 from uploaderd import __version__
-from uploaderd.cli import check, daemon, files, put, status, verbs, voice
+from uploaderd.cli import voice
 from uploaderd.cli.common import example
 from uploaderd.errors import Exit, UploaderdError
 
@@ -22,27 +23,42 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from types import FrameType
 
-COMMANDS = (
-    daemon.run,
-    daemon.demo,
-    daemon.emulator,
-    check.check,
-    status.status,
-    files.list_files,
-    files.show,
-    put.put,
-    put.wait,
-    verbs.cancel,
-    verbs.pause,
-    verbs.resume,
-)
+# Where each command is; only the one that is called is imported.
+COMMANDS: Final = {
+    "run": "daemon:run",
+    "demo": "daemon:demo",
+    "emulator": "daemon:emulator",
+    "check": "check:check",
+    "status": "status:status",
+    "list": "files:list_files",
+    "show": "show:show",
+    "put": "put:put",
+    "wait": "put:wait",
+    "retry": "verbs:retry",
+    "hold": "verbs:hold",
+    "release": "verbs:release",
+    "cancel": "verbs:cancel",
+    "pause": "verbs:pause",
+    "resume": "verbs:resume",
+    "reload": "verbs:reload_",
+    "service": "service:service",
+    "completion": "completion:completion",
+}
 
 
 class _InOrder(click.Group):
-    """Lists the commands in the order in which a person meets them."""
+    """Lists the commands in the order in which a person meets them, and imports them late."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
-        return list(self.commands)
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002 - the same
+        place = COMMANDS.get(cmd_name)
+        if place is None:
+            return None
+        module, _, name = place.partition(":")
+        command: click.Command = getattr(import_module(f"uploaderd.cli.{module}"), name)
+        return command
 
 
 @click.group(
@@ -55,10 +71,6 @@ class _InOrder(click.Group):
 @click.version_option(__version__, prog_name="uploaderd", message="%(prog)s %(version)s")
 def cli() -> None:
     """Upload what is dropped into a folder, whole and once, through the OpenAI Uploads API."""
-
-
-for _command in COMMANDS:
-    cli.add_command(_command)
 
 
 def main(args: Sequence[str] | None = None) -> NoReturn:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import ssl
 from dataclasses import dataclass
@@ -16,10 +17,10 @@ from uploaderd.client.address import Paths, headers
 from uploaderd.client.exchange import CONNECT_S, Answer, Asked, CleanRequest, Reply, exchange
 from uploaderd.client.replies import Reader, RemoteFile, RemoteUpload
 from uploaderd.core.retry import Call
-from uploaderd.errors import ConfigError
+from uploaderd.errors import ConfigError, ServiceError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from uploaderd.client.address import Key, TargetAddress
     from uploaderd.client.sending import Body, Outgoing
@@ -83,19 +84,28 @@ class Client:
         key: shows the key on each request, so that a new one is taken up at once.
         stall_s: how long no byte may move, in seconds.
         session: from ``open_session``; shared, and closed by its owner.
+        observe: told of each request's call, the status of its reply (``no_reply`` where none
+            came, ``given_up`` where it was broken off here) and the seconds that it took.
 
     Raises:
         ConfigError: the address cannot be used.
     """
 
     def __init__(
-        self, address: TargetAddress, key: Key, *, stall_s: float, session: aiohttp.ClientSession
+        self,
+        address: TargetAddress,
+        key: Key,
+        *,
+        stall_s: float,
+        session: aiohttp.ClientSession,
+        observe: Callable[[str, str, float], None] = lambda *_: None,
     ) -> None:
         self._address = address
         self._paths = Paths(address)
         self._key = key
         self._stall_s = stall_s
         self._session = session
+        self._observe = observe
         self._tls: ssl.SSLContext | bool | None = None
 
     def __repr__(self) -> str:
@@ -219,11 +229,24 @@ class Client:
             limit=_PAGE_BYTES if call is Call.LIST else _REPLY_BYTES,
             tls=self._trust(),
         )
-        reply = await exchange(self._session, asked, stall_s=self._stall_s)
+        reply = await self._exchange(call, asked)
         reader = Reader(self._key.reveal())
         if reply.status not in {200, 201}:
             raise reader.refuse(call, reply)
         return reply, reader
+
+    async def _exchange(self, call: Call, asked: Asked) -> Reply:
+        clock = asyncio.get_running_loop().time
+        begun_s, status = clock(), "given_up"
+        try:
+            reply = await exchange(self._session, asked, stall_s=self._stall_s)
+            status = str(reply.status)
+        except ServiceError:
+            status = "no_reply"
+            raise
+        finally:
+            self._observe(call.value, status, clock() - begun_s)
+        return reply
 
     def prepare(self) -> None:
         """Read what the first call would have to read; blocks.

@@ -76,6 +76,19 @@ def overlaps(config: Config, place: Place) -> None:
                 )
 
 
+def twice(config: Config, place: Place) -> None:
+    """Refuse a hook that is there twice: what is owed to it is known by its command."""
+    known: dict[object, int] = {}
+    for index, hook in enumerate(config.hooks):
+        earlier = known.setdefault((hook.on, hook.command), index)
+        if earlier != index:
+            raise (place / "hook" / index / "command").refuse(
+                f"the command of hook[{earlier}]",
+                f'another command on "{hook.on}"',
+                "it would be run twice for each file",
+            )
+
+
 def _own_paths(config: Config) -> dict[str, Path]:
     ours = {"daemon.state_dir": config.daemon.state_dir, "daemon.socket": config.daemon.socket}
     for target in config.targets:

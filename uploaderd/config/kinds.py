@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 MIB = 2**20
 _LONGEST_NAME = 64
+_MOST_WORDS = 64
+_LONGEST_COMMAND = 4096
 
 T = TypeVar("T")
 
@@ -96,6 +98,22 @@ def _patterns(value: object) -> tuple[str, ...]:
             raise ValueError(f"{keys.described(pattern)} is no pattern")
         if "/" in pattern:
             raise ValueError(f"{keys.shown(pattern)} would never match: a name has no slash")
+    return tuple(value)
+
+
+def _command(value: object) -> tuple[str, ...]:
+    if isinstance(value, str):
+        raise ValueError("no shell reads it: give each word its own quotes, in brackets")  # noqa: TRY004 - as above
+    if not isinstance(value, list) or not value:
+        raise ValueError
+    for word in value:
+        if not isinstance(word, str) or "\0" in word:
+            raise ValueError(f"{keys.described(word)} is no word of a command")
+    program = value[0]
+    if not program or ("/" in program and not program.startswith("/")):
+        raise ValueError("the program is named by its whole path, or by a name found on $PATH")
+    if len(value) > _MOST_WORDS or sum(map(len, value)) > _LONGEST_COMMAND:
+        raise ValueError("that is too long for a command: put it into a script")
     return tuple(value)
 
 
@@ -178,6 +196,25 @@ LIFE = _optional(
         lambda text: _whole(_between(units.parse_duration, 3600, 30 * units.DAY_S)(text)),
         units.format_duration,
     )
+)
+KEEP = _parsed(
+    '"forever", or a duration from "1d" to "3650d", such as "90d"',
+    lambda text: (
+        None
+        if text == "forever"
+        else _between(units.parse_duration, units.DAY_S, 3650 * units.DAY_S)(text)
+    ),
+    lambda keep_s: "forever" if keep_s is None else units.format_duration(keep_s),
+)
+COMMAND = Kind(
+    'an array of a program and its arguments, such as ["/usr/local/bin/notify", "me"]',
+    _command,
+    list,
+)
+RUN_TIME = _parsed(
+    'a duration from "100ms" to "1d", such as "30s"',
+    _between(units.parse_duration, 0.1, units.DAY_S),
+    units.format_duration,
 )
 PART_SIZE = _parsed(
     '"auto", or a size from "1MiB" to "64MiB"',

@@ -13,6 +13,8 @@ from uploaderd.config.keys import Fallback, Place
 from uploaderd.config.settings import (
     Config,
     Daemon,
+    History,
+    Hook,
     Retry,
     Target,
     Transfer,
@@ -32,17 +34,25 @@ SECTIONS: dict[str, type] = {
     "watch": Watch,
     "transfer": Transfer,
     "retry": Retry,
+    "journal": History,
+    "hook": Hook,
 }
+MOST_HOOKS = 16
 _VARIABLES = {
     "base_url": "OPENAI_BASE_URL",
     "organization": "OPENAI_ORG_ID",
     "project": "OPENAI_PROJECT_ID",
 }
 _WHY_CHARS = 200
-_WRITTEN = {"daemon": "[daemon]", "targets": "[targets.NAME]", "watch": "[[watch]]"}
+_WRITTEN = {
+    "daemon": "[daemon]",
+    "targets": "[targets.NAME]",
+    "watch": "[[watch]]",
+    "hook": "[[hook]]",
+}
 _BELONGS = {
     key: _WRITTEN.get(name, f"[{name}]")
-    for name, section in SECTIONS.items()
+    for name, section in reversed(SECTIONS.items())  # of two that know it the first is named
     for key in keys.keys_of(section)
 }
 
@@ -95,9 +105,12 @@ def _build(text: str, source: str, env: Mapping[str, str], file: Path | None) ->
         transfer=_section(Transfer, "transfer", document, place),
         retry=_section(Retry, "retry", document, place),
         watches=_watches(document, place, targets),
+        journal=_section(History, "journal", document, place),
+        hooks=_hooks(document, place),
         source=file,
     )
     checks.overlaps(config, place)
+    checks.twice(config, place)
     return config
 
 
@@ -119,6 +132,8 @@ def redacted(config: Config) -> dict[str, object]:
         "watch": [keys.show_section(watch) for watch in config.watches],
         "transfer": keys.show_section(config.transfer),
         "retry": keys.show_section(config.retry),
+        "journal": keys.show_section(config.journal),
+        "hook": [keys.show_section(hook) for hook in config.hooks],
     }
 
 
@@ -189,10 +204,7 @@ def _watches(
     document: Mapping[str, object], place: Place, targets: tuple[Target, ...]
 ) -> tuple[Watch, ...]:
     here = place / "watch"
-    tables = document.get("watch", [])
-    if not isinstance(tables, list):
-        hint = "write [[watch]], in double brackets" if isinstance(tables, dict) else ""
-        raise here.refuse(keys.described(tables), "an array of tables", hint)
+    tables = _array("watch", document, place)
     if not tables:
         raise here.refuse(
             "no watch",
@@ -200,6 +212,32 @@ def _watches(
             'add the lines [[watch]] and path = "/var/spool/uploaderd"',
         )
     return tuple(_watch(table, here / index, targets) for index, table in enumerate(tables))
+
+
+def _array(name: str, document: Mapping[str, object], place: Place) -> list[object]:
+    tables = document.get(name, [])
+    if not isinstance(tables, list):
+        hint = f"write [[{name}]], in double brackets" if isinstance(tables, dict) else ""
+        raise (place / name).refuse(keys.described(tables), "an array of tables", hint)
+    return tables
+
+
+def _hooks(document: Mapping[str, object], place: Place) -> tuple[Hook, ...]:
+    here = place / "hook"
+    tables = _array("hook", document, place)
+    if len(tables) > MOST_HOOKS:
+        raise here.refuse(f"{len(tables)} hooks", f"at most {MOST_HOOKS}", "let one call the rest")
+    return tuple(_hook(table, here / index) for index, table in enumerate(tables))
+
+
+def _hook(value: object, place: Place) -> Hook:
+    table = place.table(value)
+    known = keys.keys_of(Hook)
+    for name in ("on", "command"):
+        if name not in table and table.keys() <= known.keys():  # else that is the nearer fault
+            _, kind = known[name]
+            raise (place / name).refuse("nothing", kind.allowed, "every hook needs one")
+    return keys.read_section(Hook, table, place, elsewhere=_BELONGS)
 
 
 def _watch(value: object, place: Place, targets: tuple[Target, ...]) -> Watch:

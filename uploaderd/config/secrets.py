@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import hmac
+import json
 import logging
 import re
 import stat
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import quote
 
 from uploaderd.core.model import Flavour
 from uploaderd.errors import ConfigError
@@ -73,7 +75,9 @@ class Redactor(logging.Filter):
 
     def __init__(self, secrets: Iterable[Secret]) -> None:
         super().__init__()
-        revealed = {secret.reveal() for secret in secrets} - {""}
+        plain = {secret.reveal() for secret in secrets} - {""}
+        # As an address, a document or Python's repr shows it.
+        revealed = {way for one in plain for way in _ways(one)}
         # The longest first: of a key that begins with another one, no tail may be left.
         longest_first = sorted(revealed, key=lambda text: (-len(text), text))
         self._pattern = re.compile("|".join(map(re.escape, longest_first))) if revealed else None
@@ -97,6 +101,10 @@ class Redactor(logging.Filter):
         if isinstance(value, bytes):
             return self.redact(value.decode("utf-8", "surrogateescape"))
         return self.redact(str(value))
+
+
+def _ways(key: str) -> set[str]:
+    return {key, quote(key), quote(key, safe=""), json.dumps(key)[1:-1], repr(key)[1:-1]}
 
 
 def find_key(target: Target, env: Mapping[str, str]) -> Secret:

@@ -13,7 +13,7 @@ from typing import Annotated
 
 from uploaderd.config import kinds
 from uploaderd.config.keys import Key
-from uploaderd.config.units import UNLIMITED, Timetable
+from uploaderd.config.units import DAY_S, UNLIMITED, Timetable
 from uploaderd.core.model import Flavour
 
 OPENAI_URL = "https://api.openai.com/v1"
@@ -34,6 +34,13 @@ class LogFormat(StrEnum):
     AUTO = "auto"
     TEXT = "text"
     JSON = "json"
+
+
+class HookEvent(StrEnum):
+    """What a hook waits for: the states that a file ends in by itself."""
+
+    DONE = "done"
+    FAILED = "failed"
 
 
 class AfterUpload(StrEnum):
@@ -141,6 +148,33 @@ class Retry:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class History:
+    """The journal's memory of what has ended.
+
+    Attributes:
+        keep_s: what ended longer ago is forgotten; None: nothing is.
+    """
+
+    keep_s: Annotated[float | None, Key(kinds.KEEP, "keep")] = 90.0 * DAY_S
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hook:
+    """A program that is run when a file has ended and lies where it stays.
+
+    Attributes:
+        command: the program and its arguments, as they are; no shell reads them.
+        timeout_s: how long one run may take.
+        attempts: how often it is run for one file until it says that all went well.
+    """
+
+    on: Annotated[HookEvent, Key(kinds.choice(HookEvent))]
+    command: Annotated[tuple[str, ...], Key(kinds.COMMAND)]
+    timeout_s: Annotated[float, Key(kinds.RUN_TIME, "timeout")] = 30.0
+    attempts: Annotated[int, Key(kinds.integer(1, 100))] = 10
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Config:
     """All of it; ``source`` is the file it came from, or None."""
 
@@ -149,4 +183,6 @@ class Config:
     watches: tuple[Watch, ...]
     transfer: Transfer = Transfer()
     retry: Retry = Retry()
+    journal: History = History()
+    hooks: tuple[Hook, ...] = ()
     source: Path | None = None

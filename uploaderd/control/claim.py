@@ -42,9 +42,12 @@ def claim(path: Path, mode: int) -> socket.socket:
         _make_folder(path.parent, mode)
         with _folder_lock(path.parent):
             _make_room(path)
+            # On Linux the name is born with the socket's own mode, less the umask (unix(7) is
+            # silent, unix_bind_bsd in net/unix/af_unix.c is not): never with more than is wanted.
+            # And nobody can connect before listen. The umask itself belongs to all threads.
+            os.fchmod(sock.fileno(), mode)
             sock.bind(os.fspath(path))
-            # Nobody can connect between bind and listen, so the mode holds from the first moment.
-            path.chmod(mode)
+            _give_mode(path, mode)
             sock.listen(BACKLOG)
     except OSError as error:
         sock.close()
@@ -57,6 +60,26 @@ def claim(path: Path, mode: int) -> socket.socket:
         raise
     sock.settimeout(0)
     return sock
+
+
+def _give_mode(path: Path, mode: int) -> None:
+    """Give back what the umask took, to the socket alone: whatever else stands there is not ours.
+
+    A mode cannot be set on a name without following it (chmod(2), AT_SYMLINK_NOFOLLOW), but on
+    what a descriptor points to.
+    """
+    born = os.open(path, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        found = os.fstat(born)
+        if not stat.S_ISSOCK(found.st_mode) or found.st_uid != os.geteuid():
+            raise ConfigError(
+                f"somebody put something else in the place of the socket {path}",
+                hint="set daemon.socket to a path in a folder that only the daemon may write to",
+            )
+        if stat.S_IMODE(found.st_mode) != mode:
+            os.chmod(f"/proc/self/fd/{born}", mode)  # noqa: PTH101 - that is no path of a file
+    finally:
+        os.close(born)
 
 
 def _make_folder(folder: Path, socket_mode: int) -> None:
@@ -90,10 +113,10 @@ def _folder_lock(folder: Path) -> Iterator[None]:
 def _make_room(path: Path) -> None:
     """Remove a stale socket; refuse whatever else is at the path."""
     try:
-        kind = path.lstat().st_mode
+        found = path.lstat()
     except FileNotFoundError:
         return
-    if not stat.S_ISSOCK(kind):
+    if not stat.S_ISSOCK(found.st_mode):
         raise ConfigError(
             f"{path} exists and is not a socket; it was left untouched",
             hint="set daemon.socket to another path, or move that file away",
@@ -103,8 +126,9 @@ def _make_room(path: Path) -> None:
         try:
             probe.connect(os.fspath(path))
         except ConnectionRefusedError:
-            path.unlink(missing_ok=True)
-            log.info("stale_socket_removed", path=str(path))
+            if identity(path) == (found.st_dev, found.st_ino):
+                path.unlink(missing_ok=True)
+            log.info("socket.stale_removed", path=str(path))
             return
         except FileNotFoundError:
             return
@@ -113,8 +137,8 @@ def _make_room(path: Path) -> None:
                 f"the socket {path} belongs to someone else",
                 hint="set daemon.socket to another path",
             ) from error
-        except TimeoutError:
-            pass
+        except (TimeoutError, BlockingIOError):
+            pass  # so many wait for it that there is no room for one more
         except OSError as error:
             if error.errno != errno.EPROTOTYPE:
                 raise

@@ -1,28 +1,32 @@
-"""The query of a request for files: which parameters there are, and what they may say."""
+"""The query of a request: which parameters there are, and what they may say."""
 
 from __future__ import annotations
 
 from typing import Final
 from urllib.parse import unquote_to_bytes
 
+from uploaderd.core.model import FileState
+from uploaderd.core.reasons import SENTENCES
+from uploaderd.core.selection import Selection
 from uploaderd.errors import UsageError
 
 LIMIT_DEFAULT: Final = 100
 LIMIT_MAX: Final = 1000
 
-_QUERY: Final = frozenset({"state", "limit", "after", "path"})
+FILES: Final = frozenset({"state", "watch", "target", "code", "path", "limit", "after"})
+EVENTS: Final = frozenset({"last_event_id"})
 
 
-def split(raw: str) -> dict[str, bytes]:
+def split(raw: str, known: frozenset[str]) -> dict[str, bytes]:
     """Split a query by hand: a path's bytes need not be UTF-8, and yarl would replace them."""
     found: dict[str, bytes] = {}
     for pair in raw.split("&"):
         name, _, value = pair.partition("=")
         if not pair:
             continue
-        if name not in _QUERY:
+        if name not in known:
             raise UsageError(
-                f"there is no parameter {name!r}", hint="known are: " + ", ".join(sorted(_QUERY))
+                f"there is no parameter {name!r}", hint="known are: " + ", ".join(sorted(known))
             )
         if name in found:
             raise UsageError(f"the parameter {name} is there twice", hint="give it once")
@@ -43,3 +47,33 @@ def limit(text: str | None) -> int:
     if not digits or not 1 <= int(text) <= LIMIT_MAX:
         raise UsageError(f"{text!r} is not a limit", hint=f"a whole number, 1 to {LIMIT_MAX}")
     return int(text)
+
+
+def selection(query: dict[str, bytes]) -> Selection:
+    """Read which files are asked for; a code that no reason has would find nothing for ever."""
+    watch = text(query, "watch")
+    wanted = Selection(
+        states=_states(text(query, "state")),
+        watch=None if watch is None else watch.rstrip("/") or "/",
+        path=query.get("path"),
+        target=text(query, "target"),
+        code=text(query, "code"),
+    )
+    if not any(wanted.has_code(code) for code in SENTENCES):
+        raise UsageError(
+            f"no reason's code is or begins with {wanted.code!r}",
+            hint="such as: held, or held.auth; see the list of reason codes",
+        )
+    return wanted
+
+
+def _states(text: str | None) -> tuple[str, ...]:
+    if text is None:
+        return ()
+    states = tuple(dict.fromkeys(one.strip() for one in text.split(",")))
+    for one in states:
+        if one not in set(FileState):
+            raise UsageError(
+                f"there is no state {one!r}", hint="one of: " + ", ".join(sorted(FileState))
+            )
+    return states

@@ -24,7 +24,7 @@ from uploaderd.errors import NoDaemonError, UploaderdError
 if TYPE_CHECKING:
     from concurrent.futures import Future
 
-    from uploaderd.control.client import Row
+    from uploaderd.control.documents import Row
     from uploaderd.demo.data import Source
 
 LONGEST_S: Final = 55.0

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from uploaderd.control.client import Row
+    from uploaderd.control.documents import Row
     from uploaderd.demo.data import Source
     from uploaderd.demo.stage import Stage
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from rich.table import Table
 
-    from uploaderd.control.client import Row
+    from uploaderd.control.documents import Row
 
 _PLAIN_WIDTH: Final = 124
 _STEP_PERCENT: Final = 10

@@ -109,17 +109,21 @@ async def _choose(ctx: Context, place: Place, file: File) -> None:
     await ctx.apply(file, FilingAs(filed_as=name))
 
 
-async def _write_receipt(ctx: Context, place: Place, file: File, name: bytes) -> None:
+async def receipt_of(ctx: Context, file: File) -> bytes:
+    """The receipt of an ended file that knows where it goes; the same bytes each time."""
     upload = parts = None
     if file.upload is not None:
         upload = await ctx.keep(ctx.journal.upload, file.upload)
         parts = await ctx.keep(ctx.journal.parts, file.upload)
-    final = replace(file, reason=why_filed(file, escape_path(name)))
+    final = replace(file, reason=why_filed(file, escape_path(file.filed_as or b"")))
     result = None if file.result is None else msgspec.json.decode(file.result)
-    receipt = msgspec.json.format(
-        msgspec.json.encode(receipt_document(final, upload, parts or [], result)), indent=2
-    )
-    await ctx.disk(place.filing.write_receipt, name, receipt + b"\n", owner=file.id)
+    document = receipt_document(final, upload, parts or [], result)
+    return msgspec.json.format(msgspec.json.encode(document), indent=2) + b"\n"
+
+
+async def _write_receipt(ctx: Context, place: Place, file: File, name: bytes) -> None:
+    receipt = await receipt_of(ctx, file)
+    await ctx.disk(place.filing.write_receipt, name, receipt, owner=file.id)
 
 
 async def _take_away(ctx: Context, place: Place, file: File, name: bytes) -> None:

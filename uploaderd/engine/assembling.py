@@ -191,6 +191,9 @@ async def _search(ctx: Context, service: Service, file: File, upload: Upload) ->
     )
     match found:
         case Found(id=file_id):
+            if since_s is None and await ctx.keep(ctx.journal.has_forgotten, service.name):
+                detail = f"The service holds {file_id}, which may be an older file of that name."
+                return Held(reason=reason("held.uncertain", detail=detail))
             remote = next(remote for remote in listed if remote.id == file_id)
             return await _arrived(ctx, file, remote)
         case Several(ids=ids):

@@ -21,6 +21,7 @@ from uploaderd.errors import (
 )
 
 if TYPE_CHECKING:
+    from uploaderd.core.gate import Gate
     from uploaderd.core.model import File
     from uploaderd.engine.context import Context, Service
 
@@ -61,6 +62,7 @@ def retrying(ctx: Context, service: Service) -> AsyncRetrying:
         retry=retry_if_exception_type(TransientError),
         reraise=True,
         sleep=asyncio.sleep,
+        before_sleep=lambda _: ctx.tally.retried(service.name),
     )
 
 
@@ -88,7 +90,7 @@ def note(ctx: Context, service: Service, error: ServiceError) -> None:
     """Let the target's gate learn from an answer."""
     now_s = ctx.wall_s
     if isinstance(error, TargetBlockedError):
-        if service.gate.admits(now_s):
+        if service.gate.code != error.code:  # a probe that fails is no news
             log.error("target.shut", target=service.name, code=error.code, text=str(error))
         service.gate = service.gate.shut(error.code, str(error), now_s)
     elif isinstance(error, TransientError):
@@ -96,12 +98,13 @@ def note(ctx: Context, service: Service, error: ServiceError) -> None:
             wait_s = error.retry_after_s
             if wait_s is None:
                 wait_s = min(RATE_LIMIT_S, ctx.retry.defer_max_s)
-            service.gate = service.gate.limited(now_s + wait_s)
+            before, service.gate = service.gate, service.gate.limited(now_s + wait_s)
+            _tell_if_open(service, before)
         elif error.code in OUTAGE:
-            was_open = service.gate.admits(now_s)
+            known = service.gate.code
             longest_s = ctx.retry.defer_max_s
             service.gate = service.gate.failed(sentence(error), now_s, longest_s)
-            if was_open and service.gate.state is GateState.SHUT:
+            if service.gate.state is GateState.SHUT and service.gate.code != known:
                 log.error("target.shut", target=service.name, code="outage", text=str(error))
         else:
             taken(ctx, service)
@@ -113,9 +116,15 @@ def taken(ctx: Context, service: Service) -> None:
     """Let the gate learn that the target answers; what it kept waiting goes on."""
     before = service.gate
     service.gate = before.succeeded(ctx.wall_s)
-    if before.code and not service.gate.code:
-        log.info("target.open", target=service.name)
+    if _tell_if_open(service, before):
         ctx.wakes.admission.set()
+
+
+def _tell_if_open(service: Service, before: Gate) -> bool:
+    opened = bool(before.code) and not service.gate.code
+    if opened:
+        log.info("target.open", target=service.name)
+    return opened
 
 
 def outcome(error: ServiceError) -> str:

@@ -52,9 +52,9 @@ class Janitor:
     async def _cancel(self, upload: Upload) -> None:
         """Ask, also where our hour is over: the service's may have begun later."""
         ctx = self._ctx
-        service = ctx.services[upload.target]
+        service = ctx.services.get(upload.target)
         request_id = ctx.new_id()
-        if not service.gate.admits(ctx.wall_s):
+        if service is None or not service.gate.admits(ctx.wall_s):
             return
         with ctx.wire:
             await ctx.keep(

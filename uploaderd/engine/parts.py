@@ -241,7 +241,7 @@ class PartsRun:
             await self._not_stored(part, request_id, body.sent, error)
             raise
         calls.taken(ctx, self._service)
-        part = await ctx.keep(
+        stored = await ctx.keep(
             ctx.journal.part_stored,
             self._file.id,
             part,
@@ -250,7 +250,8 @@ class PartsRun:
             digest=body.digest(),
             sent=body.sent,
         )
-        self._board.update(part)
+        ctx.tally.part(self._file, part, stored)
+        self._board.update(stored)
         log.debug("part.stored", id=self._file.id, part=part.number, bytes=part.length)
 
     async def _not_stored(
@@ -263,8 +264,8 @@ class PartsRun:
         if isinstance(error, ServiceError):
             calls.note(ctx, self._service, error)
             outcome = calls.outcome(error)
-            log.info("part.failed", id=self._file.id, part=part.number, text=str(error))
-        part = await ctx.keep(
+            log.debug("part.failed", id=self._file.id, part=part.number, text=str(error))
+        left = await ctx.keep(
             ctx.journal.part_not_stored,
             self._file.id,
             part,
@@ -273,7 +274,8 @@ class PartsRun:
             sent=sent,
             ambiguous=ambiguous,
         )
-        self._board.update(part)
+        ctx.tally.part(self._file, part, left)
+        self._board.update(left)
 
     def _body(self, part: Part) -> PartBody:
         ctx = self._ctx
@@ -295,6 +297,7 @@ class PartsRun:
         self.meter.add(count, now_s)
         self._ctx.meter.add(count, now_s)
         self._senders.goodput.add(count, now_s)
+        self._ctx.tally.sent(self._service.name, count)
 
     async def _prove(self) -> None:
         """Run the ordered pass, never far ahead of the senders."""

@@ -1,4 +1,8 @@
-"""What the status socket shows: the journal, and what moves right now."""
+"""What the status socket shows: the journal, and what moves right now.
+
+The sums of the status document are kept in memory, and so is what is on its way: no answer waits
+for the journal's thread, which syncs. Everything else is asked of ``reader``.
+"""
 
 from __future__ import annotations
 
@@ -8,11 +12,10 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from uploaderd.core.gate import Gate, GateState
-from uploaderd.core.model import File, FileState
+from uploaderd.core.model import File, FileState, Reason
 from uploaderd.core.reasons import reason
 from uploaderd.core.report import (
     Document,
-    Progress,
     Snapshot,
     TargetFacts,
     WatchFacts,
@@ -21,30 +24,67 @@ from uploaderd.core.report import (
     part_document,
     status_document,
 )
-from uploaderd.errors import UsageError
+from uploaderd.core.verbs import Verb
+from uploaderd.engine.feed import Feed, Stream
+from uploaderd.engine.numbers import gather
+from uploaderd.errors import NotApplicableError, UsageError
+from uploaderd.journal.looking import Sight
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from uploaderd.core.selection import Selection
+    from uploaderd.engine.context import Service
     from uploaderd.engine.engine import Engine
     from uploaderd.engine.transfer import Transfer
+    from uploaderd.journal.following import Following
+    from uploaderd.seams import Offload
 
 _ESCAPED = re.compile(rb"\\udc([89a-f][0-9a-f])")
 
 
-class EngineView:
-    """Makes the documents anew for each question; nothing is cached and nothing changed."""
+EXPOSITION = "text/plain; version=0.0.4; charset=utf-8"  # Prometheus' own text form
+CHUNK = 500  # rows that are read at once where a page is sifted
 
-    def __init__(self, engine: Engine, *, version: str) -> None:
+
+class EngineView:
+    """Makes the documents anew for each question; nothing is cached.
+
+    Args:
+        engine: what is looked at, and what the verbs are said to.
+        version: the daemon's.
+        reader: whom to ask for what the journal holds, on the threads of ``look``; the journal
+            itself where there is no other.
+        look: its threads.
+        reload: reads the configuration again; ConfigError where the new one is refused.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        *,
+        version: str,
+        reader: Following | None = None,
+        look: Offload | None = None,
+        reload: Callable[[], Awaitable[None]] | None = None,
+    ) -> None:
         self._engine = engine
         self._ctx = engine.ctx
         self._version = version
+        self._reader: Following = reader or engine.ctx.journal
+        self._look = look or engine.ctx.keep
+        self._reload = reload
         self._started_s = engine.ctx.wall_s
+        self._feed = Feed(self._ctx, self._reader, self._look, self._show, self.status)
 
     async def status(self) -> Document:
         """``GET /v1/status``."""
         ctx = self._ctx
-        counts = await ctx.keep(ctx.journal.counts)
-        queued, stored, resent = await ctx.keep(ctx.journal.byte_totals)
-        unfiled = await ctx.keep(ctx.journal.unfiled)
+        transfers = list(self._engine.transfers.values())
+        active = [await self._sight_of(transfer) for transfer in transfers]
+        # From here on nothing is awaited: the figures are of one moment.
+        queued, stored, resent = ctx.journal.byte_totals()
+        moved = sum(transfer.progress.bytes_stored for transfer in transfers)
         now = ctx.clock.now()
         return status_document(
             Snapshot(
@@ -52,73 +92,95 @@ class EngineView:
                 pid=os.getpid(),
                 started_s=self._started_s,
                 state=self._state(),
-                counts=counts,
-                unfiled=unfiled,
-                scanned=all(
-                    place.watcher.scans and ctx.trouble.keys().isdisjoint((name, place.watching))
-                    for name, place in ctx.places.items()
-                ),
-                bytes_queued=queued - sum(t.progress.bytes_stored for t in self._transfers()),
-                bytes_stored=stored + sum(t.progress.bytes_stored for t in self._transfers()),
+                counts=ctx.journal.counts(),
+                unfiled=ctx.journal.unfiled(),
+                scanned=ctx.scanned,
+                bytes_queued=queued - moved,
+                bytes_stored=stored + moved,
                 bytes_resent=resent,
                 rate_bps=ctx.meter.rate_bps(now.boot_s),
                 watches=[
                     WatchFacts(path=name, mode=place.watcher.mode, why=place.watcher.why)
-                    for name, place in ctx.places.items()
+                    for name, place in ctx.watched.items()
                 ],
                 targets=[_target(s.name, s.gate, now.wall_s) for s in ctx.services.values()],
-                active=[await self._document(t.file) for t in self._transfers()],
+                active=[self._show(sight) for sight in active],
                 trouble="; ".join(sorted(set(ctx.trouble.values()))) or None,
             )
         )
 
-    async def files(
-        self, *, state: str | None, path: bytes | None, limit: int, after: str | None
-    ) -> Document:
+    async def files(self, wanted: Selection, *, limit: int, after: str | None) -> Document:
         """``GET /v1/files``: newest first; ``path`` finds the files that were ever there."""
-        if path is None:
-            rows = await self._page(state, None, None, limit + 1, after)
-        else:
-            rows = []
-            for name, below in self._below(path):
-                rows += await self._page(state, name, below, limit + 1, after)
-            rows.sort(key=lambda file: (file.created_s, file.id), reverse=True)
+        cursor = _cursor(after)
+        rows: list[Sight] = []
+        for one in self._below(wanted):
+            rows += await self._page(one, limit + 1, cursor)
+        rows.sort(key=lambda sight: (sight.file.created_s, sight.file.id), reverse=True)
         more = len(rows) > limit
         rows = rows[:limit]
         return {
-            "files": [await self._document(row) for row in rows],
-            "next": f"{rows[-1].created_s!r}:{rows[-1].id}" if more and rows else None,
+            "files": [self._show(row) for row in rows],
+            "next": f"{rows[-1].file.created_s!r}:{rows[-1].file.id}" if more and rows else None,
         }
 
     async def file(self, file_id: str) -> Document | None:
         """``GET /v1/files/{id}``: FILE with its parts, its history and its requests."""
-        ctx = self._ctx
-        row = await ctx.keep(ctx.journal.file, file_id)
+        row = await self._sight(file_id)
         if row is None:
             return None
-        parts = [] if row.upload is None else await ctx.keep(ctx.journal.parts, row.upload)
-        history = await ctx.keep(ctx.journal.history, file_id)
+        look, reader, upload = self._look, self._reader, row.file.upload
+        parts = [] if upload is None else await look(reader.parts, upload)
         return {
-            **await self._document(row),
+            **self._show(row),
             "parts_list": [part_document(part) for part in parts],
-            "history": [moment_document(moment) for moment in history],
-            "requests": await ctx.keep(ctx.journal.requests, file_id),
+            "history": [moment_document(one) for one in await look(reader.history, file_id)],
+            "requests": await look(reader.requests, file_id),
         }
 
     async def pause(self) -> Document:
         """``POST /v1/pause``."""
-        await self._engine.pause()
+        await self._engine.operator.pause()
         return await self.status()
 
     async def resume(self) -> Document:
         """``POST /v1/resume``."""
-        await self._engine.resume()
+        await self._engine.operator.resume()
+        return await self.status()
+
+    async def reload(self) -> Document:
+        """``POST /v1/reload``."""
+        if self._reload is None:
+            raise NotApplicableError(
+                "this daemon was started without a configuration that it could read again",
+                hint="restart it",
+            )
+        await self._reload()
         return await self.status()
 
     async def cancel(self, file_id: str) -> Document | None:
         """``POST /v1/files/{id}/cancel``."""
-        file = await self._engine.cancel(file_id)
-        return None if file is None else await self._document(file)
+        return await self._said(await self._engine.operator.say(Verb.CANCEL, file_id))
+
+    async def hold(self, file_id: str) -> Document | None:
+        """``POST /v1/files/{id}/hold``."""
+        return await self._said(await self._engine.operator.say(Verb.HOLD, file_id))
+
+    async def release(self, file_id: str) -> Document | None:
+        """``POST /v1/files/{id}/release``."""
+        return await self._said(await self._engine.operator.say(Verb.RELEASE, file_id))
+
+    async def retry(self, file_id: str) -> Document | None:
+        """``POST /v1/files/{id}/retry``."""
+        return await self._said(await self._engine.operator.say(Verb.RETRY, file_id))
+
+    async def events(self, last: str | None) -> Stream:
+        """``GET /v1/events``."""
+        return await self._feed.stream(last)
+
+    async def metrics(self) -> tuple[bytes, str]:
+        """``GET /metrics``."""
+        facts = await gather(self._engine, state=self._state())
+        return await self._ctx.disk(self._ctx.tally.exposition, facts), EXPOSITION
 
     async def health(self) -> str | None:
         """What is wrong with the daemon's surroundings, or None."""
@@ -127,73 +189,86 @@ class EngineView:
     def _state(self) -> str:
         if self._engine.draining:
             return "draining"
-        return "running" if self._ctx.go.is_set() else "paused"
+        return "paused" if self._engine.paused else "running"
 
-    def _transfers(self) -> list[Transfer]:
-        return list(self._engine.transfers.values())
+    async def _said(self, file: File | None) -> Document | None:
+        sight = None if file is None else await self._sight(file.id)
+        return None if sight is None else self._show(sight)
+
+    async def _sight(self, file_id: str) -> Sight | None:
+        return (await self._look(self._reader.sights, [file_id])).get(file_id)
+
+    async def _sight_of(self, transfer: Transfer) -> Sight:
+        file, upload = transfer.file, transfer.upload
+        if upload is None and file.upload is not None:  # its session is still to be taken up
+            upload = (await self._look(self._reader.uploads, [file.upload])).get(file.upload)
+        return Sight(file=file, upload=upload, progress=transfer.progress)
 
     async def _page(
-        self,
-        state: str | None,
-        watch: str | None,
-        path: bytes | None,
-        limit: int,
-        after: str | None,
-    ) -> list[File]:
-        ctx = self._ctx
-        return await ctx.keep(
-            ctx.journal.page,
-            state=state,
-            watch=watch,
-            path=path,
-            limit=limit,
-            after=_cursor(after),
-        )
+        self, wanted: Selection, limit: int, after: tuple[float, str] | None
+    ) -> list[Sight]:
+        """Read on until there are enough that are shown with the reason that is asked for."""
+        rows: list[Sight] = []
+        size = limit if wanted.code is None else max(limit, CHUNK)
+        while True:
+            some = await self._look(self._reader.page, wanted, limit=size, after=after)
+            rows += [one for one in some if wanted.has_code(self._explain(one.file).reason.code)]
+            if len(some) < size or len(rows) >= limit:
+                return rows[:limit]
+            after = some[-1].file.created_s, some[-1].file.id
 
-    def _below(self, path: bytes) -> list[tuple[str, bytes]]:
-        """The watches and paths below them that a path, as bytes or as shown, may mean."""
+    def _below(self, wanted: Selection) -> list[Selection]:
+        """What a path, as bytes or as shown, may mean: paths below the watches."""
+        path = wanted.path
+        if path is None:
+            return [wanted]
         shown = _ESCAPED.sub(lambda match: bytes([int(match[1], 16)]), path)
         found = []
         for name in self._ctx.places:
+            if wanted.watch not in {None, name}:
+                continue
             start = os.fsencode(name).rstrip(b"/") + b"/"
             found += [
-                (name, one[len(start) :])
+                replace(wanted, watch=name, path=one[len(start) :])
                 for one in dict.fromkeys((path, shown))
                 if one.startswith(start) and len(one) > len(start)
             ]
         return found
 
-    async def _document(self, file: File) -> Document:
-        ctx, now = self._ctx, self._ctx.clock.now()
+    def _show(self, sight: Sight) -> Document:
+        now = self._ctx.clock.now()
+        file, progress, moving, rate = sight.file, sight.progress, 0, 0.0
         transfer = self._engine.transfers.get(file.id)
-        progress, moving, rate = Progress(), 0, 0.0
-        upload = None
-        if file.upload is not None:
-            upload = await ctx.keep(ctx.journal.upload, file.upload)
         if transfer is not None:
             progress, moving = transfer.progress, transfer.moving
             rate = transfer.rate_bps(now.boot_s)
-        elif file.upload is not None:
-            progress = await ctx.keep(ctx.journal.progress, file.upload)
         return file_document(
-            self._explain(file), upload, progress, now, rate_bps=rate, moving=moving
+            self._explain(file), sight.upload, progress, now, rate_bps=rate, moving=moving
         )
 
     def _explain(self, file: File) -> File:
-        """A queued file behind a gate that is not open says so."""
+        """A queued file that is kept waiting says by what."""
+        why = self._keeps_waiting(file) if file.state is FileState.QUEUED else None
+        return file if why is None else replace(file, reason=why)
+
+    def _keeps_waiting(self, file: File) -> Reason | None:
         service = self._ctx.services.get(file.target)
-        if file.state is not FileState.QUEUED or service is None:
-            return file
-        gate, now_s = service.gate, self._ctx.wall_s
-        if not self._ctx.go.is_set():
-            return replace(file, reason=reason("queued.paused"))
+        if file.watch not in self._ctx.watched:
+            return reason("queued.unwatched")
+        if self._engine.paused:
+            return reason("queued.paused")
         if file.watch in self._ctx.full:
             said = self._ctx.trouble.get(self._ctx.places[file.watch].filing_away, "")
-            return replace(file, reason=reason("queued.filing", detail=said.rstrip(".")))
+            return reason("queued.filing", detail=said.rstrip("."))
+        return None if service is None else self._behind(service, file)
+
+    def _behind(self, service: Service, file: File) -> Reason | None:
+        gate, now_s = service.gate, self._ctx.wall_s
         if gate.admits(now_s) and gate.state is not GateState.PROBING:
-            return replace(file, reason=self._engine.admission.postponed.get(file.id, file.reason))
-        why = reason("queued.target", until_s=gate.until_s, target=service.name, detail=gate.detail)
-        return replace(file, reason=why)
+            return self._engine.admission.postponed.get(file.id)
+        return reason(
+            "queued.target", until_s=gate.until_s, target=service.name, detail=gate.detail
+        )
 
 
 def _target(name: str, gate: Gate, now_s: float) -> TargetFacts:

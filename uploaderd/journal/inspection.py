@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from uploaderd.core.model import UploadState
 from uploaderd.core.plan import ranges
 from uploaderd.journal.damage import damaged
-from uploaderd.journal.rows import to_file, to_part, to_upload
+from uploaderd.journal.rows import to_errand, to_file, to_part, to_upload
 from uploaderd.journal.schema import shape, shape_of
 
 if TYPE_CHECKING:
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 THOROUGH_BYTES = 128 << 20
 
 AT_WORK = "filing = 'pending' OR state NOT IN ('done', 'failed', 'cancelled')"
+ERRANDS_SINCE = 4  # the version that began to keep them
+UNDONE = "state IN ('owed', 'running')"
 UNENDED = "state IN ('creating', 'open', 'completing', 'cancelling')"
 
 
@@ -43,6 +45,9 @@ def inspect(connection: sqlite3.Connection, version: int, *, thorough: bool) -> 
             if finding != "ok":
                 raise damaged(str(finding).strip("* "))
     _read(connection, thorough=thorough)
+    if version >= ERRANDS_SINCE:
+        for row in connection.execute(f"SELECT * FROM errands WHERE {'1' if thorough else UNDONE}"):
+            to_errand(row)
 
 
 def _read(connection: sqlite3.Connection, *, thorough: bool) -> None:

@@ -7,7 +7,11 @@ from typing import TYPE_CHECKING
 
 from uploaderd.core.model import File, FileState, Part, PartState, Upload, UploadState
 from uploaderd.core.transitions import next_part_state
-from uploaderd.journal.questions import Questions
+from uploaderd.journal.counting import Counting
+from uploaderd.journal.configured import Configured
+from uploaderd.journal.errands import Errands, owe
+from uploaderd.journal.following import Following
+from uploaderd.journal.retention import Retention
 from uploaderd.journal.rows import (
     Values,
     lifecycle_values,
@@ -27,7 +31,7 @@ if TYPE_CHECKING:
     from uploaderd.core.plan import Range
 
 
-class Journal(Questions):
+class Journal(Counting, Following, Configured, Errands, Retention):
     """The daemon's memory; what a method returned is durable.
 
     Every method raises ``JournalError`` when the disk or the database refuses, and then nothing
@@ -60,10 +64,17 @@ class Journal(Questions):
                     kept.append(_record(db, *verdict, "sighted"))
         return kept
 
-    def record(self, before: File, decision: Decision, event: str) -> File:
-        """Keep one transition: the file, its session's state, its history, the cancel's intent."""
+    def record(
+        self, before: File, decision: Decision, event: str, owed: Iterable[tuple[str, ...]] = ()
+    ) -> File:
+        """Keep one transition: the file, its session's state, its history, the cancel's intent.
+
+        ``owed`` are the commands of the hooks that wait for this very transition.
+        """
         with self.transaction() as db:
-            return _record(db, before, decision, event)
+            after = _record(db, before, decision, event)
+            owe(db, after, owed)
+            return after
 
     def request(
         self,

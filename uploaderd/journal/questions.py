@@ -5,7 +5,6 @@ from __future__ import annotations
 import sqlite3
 from typing import TYPE_CHECKING
 
-from uploaderd.core.model import File, FileState, Part, Upload
 from uploaderd.core.report import Moment, Progress
 from uploaderd.journal.damage import fault
 from uploaderd.journal.rows import to_file, to_part, to_upload
@@ -13,6 +12,8 @@ from uploaderd.journal.store import Store
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
+
+    from uploaderd.core.model import File, Part, Upload
 
 ENDED = "('done', 'failed', 'cancelled')"
 # Files of a folder that is no longer watched stay in the journal, untouched and uncounted.
@@ -287,45 +288,6 @@ class Questions(Store):
             (watch, size, md5, md5, path),
         )
         return None if row is None else to_file(row)
-
-    def page(
-        self,
-        *,
-        state: str | None,
-        watch: str | None,
-        path: bytes | None,
-        limit: int,
-        after: tuple[float, str] | None,
-    ) -> list[File]:
-        """Files from the newest to the oldest, beginning behind ``after`` (created, id)."""
-        created, file_id = after or (float("inf"), "")
-        rows = self._all(
-            "SELECT * FROM files WHERE (? IS NULL OR state = ?)"
-            " AND (? IS NULL OR (watch = ? AND path = ?))"
-            " AND (created, id) < (?, ?) ORDER BY created DESC, id DESC LIMIT ?",
-            (state, state, watch, watch, path, created, file_id, limit),
-        )
-        return [to_file(row) for row in rows]
-
-    def counts(self) -> dict[FileState, int]:
-        """How many files are in each state."""
-        rows = self._all(f"SELECT state, count(*) AS n FROM files WHERE {WATCHED} GROUP BY state")
-        return {FileState(row["state"]): row["n"] for row in rows}
-
-    def unfiled(self) -> int:
-        """How many ended files still wait for their after-care."""
-        row = self._one(f"SELECT count(*) AS n FROM files WHERE filing = 'pending' AND {WATCHED}")
-        return 0 if row is None else int(row["n"])
-
-    def byte_totals(self) -> tuple[int, int, int]:
-        """Bytes still to be stored, bytes of files that arrived, bytes sent twice."""
-        row = self._one(
-            "SELECT coalesce(sum(CASE WHEN state IN ('settling', 'queued', 'uploading',"
-            " 'completing', 'deferred', 'uncertain') THEN size ELSE 0 END), 0) AS queued,"
-            " coalesce(sum(CASE WHEN state = 'done' THEN size ELSE 0 END), 0) AS stored,"
-            f" coalesce(sum(bytes_resent), 0) AS resent FROM files WHERE {WATCHED}"
-        )
-        return (0, 0, 0) if row is None else (row["queued"], row["stored"], row["resent"])
 
     def history(self, file_id: str) -> list[Moment]:
         """What happened to a file, in order."""

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from functools import wraps
 from typing import TYPE_CHECKING, TypeVar
 
+from uploaderd.core.errands import Errand, ErrandState
 from uploaderd.core.model import (
     Arrival,
     File,
@@ -195,6 +197,24 @@ def to_part(row: sqlite3.Row) -> Part:
     if part.state is PartState.STORED and row["seal"] != seal_of(part):
         return replace(part, state=PartState.AMBIGUOUS, digest=None, part_id=None)
     return part
+
+
+@_sane
+def to_errand(row: sqlite3.Row) -> Errand:
+    """A row of ``errands``."""
+    _time(row["due"])
+    words = json.loads(row["command"])
+    if not isinstance(words, list) or not words or not all(isinstance(w, str) for w in words):
+        raise ValueError(f"{row['command']} is no command")
+    return Errand(
+        file=row["file"],
+        occasion=row["occasion"],
+        command=tuple(words),
+        state=ErrandState(row["state"]),
+        attempts=row["attempts"],
+        due_s=row["due"],
+        outcome=row["outcome"],
+    )
 
 
 def seal_of(part: Part) -> bytes:

@@ -13,7 +13,12 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 # Step n takes a journal from version n to n + 1; each runs in one transaction with its version.
-MIGRATIONS = ("schema.sql", "v2_seals.sql", "v3_settings_and_queue.sql")
+MIGRATIONS = (
+    "schema.sql",
+    "v2_seals.sql",
+    "v3_settings_and_queue.sql",
+    "v4_errands_and_retention.sql",
+)
 SCHEMA_VERSION = len(MIGRATIONS)
 
 Shape = dict[tuple[str, str], frozenset[str]]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from contextlib import closing, contextmanager, suppress
+from contextlib import AbstractContextManager, closing, contextmanager, nullcontext, suppress
 from typing import TYPE_CHECKING
 
 from uploaderd.errors import JournalError, UploaderdError
@@ -13,11 +13,12 @@ from uploaderd.journal.inspection import THOROUGH_BYTES, inspect
 from uploaderd.journal.schema import SCHEMA_VERSION, migrate
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
 OLDEST_SQLITE = (3, 37, 0)  # STRICT tables
 BUSY_MS = 5_000
+LOG_BYTES = 16 << 20  # what a long reader made the log grow to is given back
 
 # Every journal is made in WAL mode before it gets its name, so these bytes never differ
 # (sqlite.org/fileformat2.html, "The Database Header").
@@ -39,10 +40,14 @@ class Store:
     Args:
         path: the database's.
         thorough_bytes: up to this size it is looked through whole at each opening.
+
+    Attributes:
+        measure: makes what is entered around each commit, on the journal's thread.
     """
 
     def __init__(self, path: Path, *, thorough_bytes: int = THOROUGH_BYTES) -> None:
         self.path = path
+        self.measure: Callable[[], AbstractContextManager[object]] = nullcontext
         self._thorough_bytes = thorough_bytes
         self._connection: sqlite3.Connection | None = None
 
@@ -134,14 +139,23 @@ class Store:
         _roll_back(connection)
         try:
             connection.execute("BEGIN IMMEDIATE")
+            self._began()
             yield connection
-            connection.execute("COMMIT")
+            with self.measure():
+                connection.execute("COMMIT")
+            self._committed()
         except sqlite3.Error as error:
             _roll_back(connection)
             raise fault(self.path, error, "written") from error
         except BaseException:
             _roll_back(connection)
             raise
+
+    def _began(self) -> None:
+        """A transaction has begun: what is counted along begins anew."""
+
+    def _committed(self) -> None:
+        """What was counted along is so now; nothing in here may fail."""
 
     @property
     def _suspicion(self) -> Path:
@@ -204,6 +218,7 @@ def _connect(path: Path) -> sqlite3.Connection:
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = FULL")
         connection.execute("PRAGMA foreign_keys = ON")
+        connection.execute(f"PRAGMA journal_size_limit = {LOG_BYTES}")
         connection.execute("PRAGMA temp_store = MEMORY")  # /tmp may be full, or not ours
         connection.execute("PRAGMA cell_size_check = ON")
     except BaseException:
