@@ -129,6 +129,13 @@ def test_a_missing_file_is_not_passed_over(tmp_path: Path) -> None:
     assert "No such file" in str(error)
 
 
+def test_an_empty_credential_is_none(tmp_path: Path) -> None:
+    """A unit gives an empty one where its key file is missing: the next place counts."""
+    env = credentials(tmp_path, "\n")
+    assert "target openai has no API key" in str(refusal(OPENAI, env))
+    assert secrets.find_key(OPENAI, env | {"OPENAI_API_KEY": KEY}).reveal() == KEY
+
+
 def test_an_unreadable_credential_is_not_passed_over(tmp_path: Path) -> None:
     """A credential that is there and cannot be read is named."""
     (tmp_path / "openai-api-key").mkdir()

@@ -118,10 +118,13 @@ def find_key(target: Target, env: Mapping[str, str]) -> Secret:
         return _checked(_read(target.api_key_file, target), str(target.api_key_file), target)
     if credential := _credential(env):
         try:
-            return _checked(_read(credential, target), str(credential), target)
+            text = _read(credential, target)
         except ConfigError as exc:
             if not isinstance(exc.__cause__, FileNotFoundError):
                 raise
+            text = ""
+        if text:  # the unit gives an empty one where there is no key file
+            return _checked(text, str(credential), target)
     for variable in _variables(target):
         if variable in env:
             return _checked(env[variable], f"${variable}", target)
@@ -129,7 +132,8 @@ def find_key(target: Target, env: Mapping[str, str]) -> Secret:
     raise ConfigError(
         f"target {target.name} has no API key",
         hint=f"set targets.{target.name}.api_key_file, give systemd the credential"
-        f" {CREDENTIAL} (LoadCredential=), or set {variables}",
+        f" {CREDENTIAL} (LoadCredential=; the service's unit reads /etc/uploaderd/{CREDENTIAL}),"
+        f" or set {variables}",
     )
 
 

@@ -229,10 +229,10 @@ class Context:
         self.perform(decision.effects)
         return after
 
-    def _owed(self, before: File, after: File) -> list[tuple[str, ...]]:
-        """The commands of the hooks that wait for this step."""
+    def _owed(self, before: File, after: File) -> list[tuple[str, ...]] | None:
+        """The commands of the hooks that wait for this step; None where no hook could."""
         if not falls_due(before, after):
-            return []
+            return None
         return [hook.command for hook in self.hooks if hook.on.value == after.state.value]
 
     def announce(self, before: File | None, after: File) -> None:

@@ -65,15 +65,21 @@ class Journal(Counting, Following, Configured, Errands, Retention):
         return kept
 
     def record(
-        self, before: File, decision: Decision, event: str, owed: Iterable[tuple[str, ...]] = ()
+        self,
+        before: File,
+        decision: Decision,
+        event: str,
+        owed: Iterable[tuple[str, ...]] | None = None,
     ) -> File:
         """Keep one transition: the file, its session's state, its history, the cancel's intent.
 
-        ``owed`` are the commands of the hooks that wait for this very transition.
+        ``owed`` are the commands of the hooks that wait for this very transition; None where none
+        does.
         """
         with self.transaction() as db:
             after = _record(db, before, decision, event)
-            owe(db, after, owed)
+            if owed is not None:
+                owe(db, after, owed)
             return after
 
     def request(
