@@ -236,6 +236,15 @@ def test_no_secret_gets_out_by_another_way(form: LogFormat, key: str) -> None:
         assert way not in text.replace("\\\\", "\\").replace('\\"', '"')
 
 
+def test_a_key_that_was_replaced_stays_secret() -> None:
+    """A reload brings a new key, and a request with the old one is still under way."""
+    stream = io.StringIO()
+    for key in ("sk-new-1", "sk-new-2"):
+        logs.configure(LogLevel.INFO, LogFormat.TEXT, stream=stream, env={}, secrets=[Secret(key)])
+    LOG.info("a.b", one="sk-new-1", two="sk-new-2")
+    assert "one=*** two=***" in stream.getvalue()
+
+
 @pytest.mark.parametrize("form", [LogFormat.AUTO, LogFormat.TEXT, LogFormat.JSON])
 def test_no_line_is_so_long_that_journald_would_break_it(tmp_path: Path, form: LogFormat) -> None:
     """What comes after a break would be a line of its own, with a priority of its own."""

@@ -56,6 +56,12 @@ class JournalError(UploaderdError):
     """The journal cannot be opened, read or written: nothing new is claimed until it can."""
 
 
+class NewerJournalError(JournalError):
+    """The journal is from a newer version: only a person can choose which one is to run."""
+
+    exit_code = Exit.CONFIG
+
+
 class SpoolError(UploaderdError):
     """A watched folder or a file in it cannot be used as asked."""
 

@@ -92,18 +92,20 @@ def configure(
         format: ``AUTO`` is text, with journald's priorities if ``stream`` leads there.
         stream: where to write.
         env: for systemd's ``$JOURNAL_STREAM``.
-        secrets: what must never be written.
+        secrets: what must never be written, besides what earlier calls named: a request may still
+            be under way with a key that was replaced.
     """
     stream = sys.stderr if stream is None else stream
-    redactor = Redactor(secrets)
+    root = logging.getLogger()
+    before = [old for old in root.handlers if isinstance(old, _Handler)]
+    known = {*secrets, *(one for old in before for one in old.secrets)}
     render = _text
     if format is LogFormat.JSON:
         render = _json
     elif format is LogFormat.AUTO and _leads_to_journald(stream, env):
         render = _journald
-    handler = _Handler(stream, render, redactor, tracebacks=level is LogLevel.DEBUG)
-    root = logging.getLogger()
-    for old in [old for old in root.handlers if isinstance(old, _Handler)]:
+    handler = _Handler(stream, render, known, tracebacks=level is LogLevel.DEBUG)
+    for old in before:
         root.removeHandler(old)
         old.close()
     root.addHandler(handler)
@@ -117,11 +119,13 @@ class _Handler(logging.Handler):
         self,
         stream: TextIO,
         render: Callable[[Line], str],
-        redactor: Redactor,
+        secrets: set[Secret],
         *,
         tracebacks: bool,
     ) -> None:
         super().__init__()
+        self.secrets = secrets
+        redactor = Redactor(secrets)
         self.addFilter(redactor)
         self._stream = stream
         self._render = render

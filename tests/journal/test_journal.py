@@ -26,7 +26,7 @@ from uploaderd.core.plan import ranges
 from uploaderd.core.reasons import reason
 from uploaderd.core.selection import Selection
 from uploaderd.core.transitions import IllegalTransitionError
-from uploaderd.errors import JournalError
+from uploaderd.errors import Exit, JournalError
 from uploaderd.journal import Journal, StaleError
 from uploaderd.journal.schema import SCHEMA_VERSION, migrate
 
@@ -419,14 +419,16 @@ def test_a_new_path_is_judged_with_the_files_at_work_that_have_its_inode(
 
 
 def test_a_journal_from_a_newer_version_is_refused_with_that_version(tmp_path: Path) -> None:
-    """And left as it is."""
+    """And left as it is; a service manager need not try again."""
     path = tmp_path / "journal.sqlite3"
     made = Journal(path)
     made.open()
     made.connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION + 1}")
     made.close()
-    with pytest.raises(JournalError, match=f"newer uploaderd.*schema {SCHEMA_VERSION + 1}"):
+    match = f"newer uploaderd.*schema {SCHEMA_VERSION + 1}"
+    with pytest.raises(JournalError, match=match) as refused:
         Journal(path).open()
+    assert refused.value.exit_code is Exit.CONFIG
 
 
 def test_a_migration_is_kept_whole_or_not_at_all(tmp_path: Path) -> None:

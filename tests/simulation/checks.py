@@ -60,8 +60,21 @@ class Checks:
         if self._time_s() - self.paused_s > self.slack_s:
             self.broken.append(f"paused: {call.value} ({request_id}) leaves all the same")
 
+    def _is_free(self, request: Request) -> None:
+        """Nothing leaves of a file that the operator holds, but for the end of old sessions."""
+        if self.journal is None or request.call in {Call.CANCEL, Call.LIST}:
+            return
+        row = self.journal.connection.execute(
+            "SELECT f.path FROM requests r JOIN files f ON f.id = r.file"
+            " WHERE r.id = ? AND f.reason_code = 'held.operator'",
+            (request.request_id,),
+        ).fetchone()
+        if row is not None:
+            self.broken.append(f"held: {request.call.value} of {row['path']!r} leaves all the same")
+
     def leaves(self, request: Request, body: Outgoing | None) -> None:
         """A request is on its way: no stored part, and no complete of what is not there."""
+        self._is_free(request)
         if request.call is Call.COMPLETE:
             self._completes(request)
         if request.call is not Call.PART or body is None or self.journal is None:

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 from uploaderd.core.model import File, FileState, Part, PartState, Upload, UploadState
 from uploaderd.core.transitions import next_part_state
-from uploaderd.journal.counting import Counting
 from uploaderd.journal.configured import Configured
+from uploaderd.journal.counting import Counting
 from uploaderd.journal.errands import Errands, owe
 from uploaderd.journal.following import Following
 from uploaderd.journal.retention import Retention
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from uploaderd.core.lifecycle import Decision
     from uploaderd.core.model import Identity
     from uploaderd.core.plan import Range
+    from uploaderd.journal.errands import Command
 
 
 class Journal(Counting, Following, Configured, Errands, Retention):
@@ -65,21 +66,15 @@ class Journal(Counting, Following, Configured, Errands, Retention):
         return kept
 
     def record(
-        self,
-        before: File,
-        decision: Decision,
-        event: str,
-        owed: Iterable[tuple[str, ...]] | None = None,
+        self, before: File, decision: Decision, event: str, owed: Iterable[Command] | None = None
     ) -> File:
         """Keep one transition: the file, its session's state, its history, the cancel's intent.
 
-        ``owed`` are the commands of the hooks that wait for this very transition; None where none
-        does.
+        ``owed`` are the commands of the hooks that wait for this very transition, or None.
         """
         with self.transaction() as db:
             after = _record(db, before, decision, event)
-            if owed is not None:
-                owe(db, after, owed)
+            owe(db, after, owed)
             return after
 
     def request(

@@ -7,7 +7,7 @@ import sqlite3
 from contextlib import AbstractContextManager, closing, contextmanager, nullcontext, suppress
 from typing import TYPE_CHECKING
 
-from uploaderd.errors import JournalError, UploaderdError
+from uploaderd.errors import JournalError, NewerJournalError, UploaderdError
 from uploaderd.journal.damage import damaged, fault
 from uploaderd.journal.inspection import THOROUGH_BYTES, inspect
 from uploaderd.journal.schema import SCHEMA_VERSION, migrate
@@ -188,7 +188,7 @@ class Store:
     def _prepare(self, connection: sqlite3.Connection) -> None:
         version = int(connection.execute("PRAGMA user_version").fetchone()[0])
         if version > SCHEMA_VERSION:
-            raise JournalError(
+            raise NewerJournalError(
                 f"the journal {self.path} is from a newer uploaderd "
                 f"(schema {version}, this one knows {SCHEMA_VERSION})",
                 hint="install that version again, or name another daemon.state_dir",
