@@ -4,13 +4,14 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help install test lint types unit demo interop simulate manual clean
+.PHONY: help install test lint types unit demo interop simulate manual transcripts clean
 
 help:
 	@echo "make demo     drop real files, kill the daemon half-way, prove that every byte arrived"
 	@echo "make test     lint, types, tests"
 	@echo "make simulate SEEDS=100000   histories in a simulated world; SEED=7 replays one step by step"
 	@echo "make manual   write docs/uploaderd.1 again, after a command's help was changed"
+	@echo "make transcripts  write the README's transcripts again, after a command says something else"
 	@echo "make interop  the official Node SDK against the emulator (needs node and npm)"
 	@echo "make install  the virtual environment that the other targets use"
 	@echo "make clean    remove what the targets made"
@@ -50,6 +51,10 @@ simulate: $(STAMP)
 manual: $(STAMP)
 	PYTHONPATH=. $(BIN)/python docs/manual.py > docs/uploaderd.1.new
 	mv docs/uploaderd.1.new docs/uploaderd.1
+
+# What commands say in the README is what they say.
+transcripts: $(STAMP)
+	PYTHONPATH=. $(BIN)/python docs/transcripts.py
 
 interop: $(STAMP)
 	cd tests/interop/node && npm install --no-package-lock --no-audit --no-fund --loglevel=error

@@ -119,3 +119,22 @@ def test_the_file_system_is_named(tmp_path: Path) -> None:
     """The kernel's own name of the file system is found, also behind a deep path."""
     assert file_system(tmp_path / "does" / "not" / "exist") == file_system(tmp_path) != "unknown"
     assert file_system(tmp_path.__class__("/proc/self")) == "proc"
+
+
+async def test_a_hook_that_cannot_be_run_is_warned_of(tmp_path: Path) -> None:
+    """Missing or forbidden, by its path or by its name; files arrive without it, so it is 0."""
+    config = write_config(tmp_path)
+    good, bad = tmp_path / "good", tmp_path / "bad"
+    for program, mode in ((good, 0o755), (bad, 0o644)):
+        program.write_text("#!/bin/sh\n")
+        program.chmod(mode)
+    hooks = [str(good), str(bad), f"{tmp_path}/none", "sh", "no-such-program"]
+    with config.open("a") as file:
+        file.writelines(f'\n[[hook]]\non = "done"\ncommand = ["{name}"]\n' for name in hooks)
+    said = await call("check", "--json", "--config", config, home=tmp_path, OPENAI_API_KEY=KEY)
+    assert said.code == 0
+    found = [one for one in json.loads(said.out)["findings"] if one["topic"] == "hook"]
+    assert [one["level"] for one in found] == ["ok", "warning", "warning", "ok", "warning"]
+    assert f"{bad} may not be run by this user" in found[1]["text"]
+    assert f"there is no program {tmp_path}/none" in found[2]["text"]
+    assert all(one["hint"] for one in found if one["level"] == "warning")

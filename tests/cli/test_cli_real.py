@@ -130,6 +130,37 @@ async def test_wait_goes_on_over_a_kill(tmp_path: Path) -> None:
     assert said.out.startswith("file-")
 
 
+async def test_watch_tells_each_change_once_over_a_kill(tmp_path: Path) -> None:
+    """What is followed goes on after SIGKILL where it was: the history, line by line."""
+    (tmp_path / "a.bin").write_bytes(os.urandom(3_000_000))
+    async with world(tmp_path) as here:
+        process = await here.run()
+        assert (await here("put", "--wait", "a.bin")).code == 0
+        words = ("status", "--watch", "--config", here.config)
+        watching = await start(*words, home=tmp_path)
+        assert watching.stdout is not None
+        async with asyncio.timeout(60):
+            assert (await watching.stdout.readline()).startswith(b"running: 1 done")
+        (tmp_path / "b.bin").write_bytes(os.urandom(2_000_000))
+        second = await here("put", "--wait", "--json", "b.bin")
+        process.kill()
+        await says(watching, "waiting for the daemon to come back")
+        await here.run()
+        third = await here("put", "--wait", "--json", "b.bin")
+        shown = [
+            json.loads((await here("show", "--json", one["id"])).out)
+            for said in (second, third)
+            for one in json.loads(said.out)["files"]
+        ]
+        told = [f"{one['at']} {one['state']}" for row in shown for one in row["history"]]
+        async with asyncio.timeout(60):
+            lines = [(await watching.stdout.readline()).decode() for _ in told]
+        watching.send_signal(signal.SIGINT)
+        said = await ended(watching)
+    assert [" ".join(line.split()[:2]) for line in lines] == told
+    assert (said.code, said.out) == (0, "")
+
+
 async def test_the_demo_proves_itself_and_leaves_nothing(tmp_path: Path) -> None:
     """The demo ends with 0 in time, every fact holds, and its folder and processes are gone."""
     (tmp_path / "tmp").mkdir()

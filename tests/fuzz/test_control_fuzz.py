@@ -216,7 +216,9 @@ ESCAPES = st.sampled_from(
     ]
 )
 PATHS = st.one_of(
-    st.sampled_from(["/v1/status", "/v1/files", "/healthz", "/metrics", "/v1/events/", "/v1/pause"]),
+    st.sampled_from(
+        ["/v1/status", "/v1/files", "/healthz", "/metrics", "/v1/events/", "/v1/pause"]
+    ),
     st.sampled_from(
         [
             *("/v1/resume", "/v1/reload", "/v1/files/f0/cancel", "/v1/files/f0/cancel/"),

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 from typing import TYPE_CHECKING, cast
 
+from tests.simulation.disk import DEV
 from uploaderd.core.model import Arrival
 from uploaderd.core.settle import Writers
 from uploaderd.engine.context import Place
@@ -38,6 +39,10 @@ class SimTree:
     def identify(self, path: bytes) -> Identity:
         """As ``Tree.identify``."""
         return self._disk.at(path).identity
+
+    def device_of(self, _: bytes) -> int:
+        """As ``Tree.device_of``: nothing else is mounted here."""
+        return DEV
 
     def look(self, path: bytes) -> Look:
         """As ``Tree.look``."""

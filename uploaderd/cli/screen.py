@@ -35,6 +35,7 @@ class Group:
 
     Attributes:
         count: how many there are; at least so many where ``more``.
+        until: when the first of them goes on, if that is known.
         more: whether the daemon has more files in this state than were looked at.
     """
 
@@ -42,6 +43,7 @@ class Group:
     code: str
     count: int
     row: Row
+    until: str | None = None
     more: bool = False
 
     @property
@@ -78,6 +80,7 @@ def gather(client: Client, status: Status, now: float) -> list[Group]:
                     count=total if alone else len(members),
                     more=more and not alone,
                     row=members[0],
+                    until=min(filter(None, (one.reason.until for one in members)), default=None),
                 )
             )
     return found
@@ -150,9 +153,10 @@ def members(group: Group, name: str) -> str:
 
 
 def until(group: Group, now: float) -> str:
-    """Say when a group's newest file goes on, if that is known."""
-    wait = moments.until(group.row.reason.until, now)
-    return f" ({wait})" if wait else ""
+    """Say when the first of a group goes on, if that is known."""
+    wait = moments.until(group.until, now)
+    first = "the first " if group.count > 1 else ""
+    return f" ({first}{wait})" if wait else ""
 
 
 def acts(group: Group) -> str:

@@ -40,6 +40,9 @@ def status(
 ) -> Exit:
     """Show what the daemon does now, and what waits for what.
 
+    At a terminal it is one screen, in a pipe one fact a line; with --watch a pipe gets one line for
+    each change of a file, and each change once, over restarts of the daemon too.
+
     With --wait-empty the exit code is 1 if a file is held, or failed meanwhile.
     """
     if watch and (as_json or wait_empty):

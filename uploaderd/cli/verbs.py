@@ -6,6 +6,7 @@ Each verb says to how many files it was said; each refusal is one line, and make
 from __future__ import annotations
 
 import os
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
@@ -89,7 +90,7 @@ def _command(verb: str, line: str, told: str) -> click.Command:
                 hint=f"name files, or for example: {line}",
             )
         said = _Said(verb=verb, keeps=as_json)
-        with client(config, socket) as asked:
+        with client(config, socket) as asked, _told_how_far(said):
             for file_id, label in _named(asked, files, said) if files else _chosen(asked, which):
                 _say(asked, said, file_id, label)
         _sum_up(said)
@@ -194,6 +195,17 @@ def reload_(as_json: bool, config: Path | None, socket: Path | None) -> None:
 
 def _going(status: Status) -> int:
     return sum(status.counts.get(state, 0) for state in _GOING)
+
+
+@contextmanager
+def _told_how_far(said: _Said) -> Iterator[None]:
+    """End a verb that was broken off with how many files it reached."""
+    try:
+        yield
+    except BaseException:
+        if said.count:
+            voice.note(f"{PAST[said.verb]} {count_of(said.count)} before the end came")
+        raise
 
 
 def _say(asked: Client, said: _Said, file_id: str, label: str) -> None:

@@ -84,7 +84,8 @@ class EngineView:
         active = [await self._sight_of(transfer) for transfer in transfers]
         # From here on nothing is awaited: the figures are of one moment.
         queued, stored, resent = ctx.journal.byte_totals()
-        moved = sum(transfer.progress.bytes_stored for transfer in transfers)
+        # A file may have arrived whose transfer does not know yet: it is not counted twice.
+        moved = min(sum(transfer.progress.bytes_stored for transfer in transfers), queued)
         now = ctx.clock.now()
         return status_document(
             Snapshot(

@@ -204,6 +204,17 @@ class Questions(Store):
         )
         return [(to_upload(row), int(row["left"])) for row in rows]
 
+    def last_arrivals(self, among: int = 200) -> dict[str, float]:
+        """When a file last arrived, by target, as far as it is ``among`` the last that ended."""
+        rows = self._all(
+            "SELECT target, max(finished) AS at FROM (SELECT target, state, finished FROM files"
+            " INDEXED BY files_ended WHERE filing = 'filed' OR state = 'cancelled'"
+            " ORDER BY updated DESC LIMIT ?)"
+            " WHERE state = 'done' AND finished IS NOT NULL GROUP BY target",
+            (among,),
+        )
+        return {row["target"]: row["at"] for row in rows}
+
     def waits_for(self, target: str) -> bool:
         """Whether any file will ask something of this target by itself."""
         return bool(

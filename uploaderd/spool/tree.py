@@ -115,6 +115,27 @@ class Tree:
         """
         return self._at(path, _identify)
 
+    def device_of(self, path: bytes) -> int:
+        """Return the device of the deepest folder on the way to a path that is there.
+
+        Raises:
+            SpoolError: the watched folder itself has vanished.
+        """
+        folder = path
+        while folder:
+            folder = folder.rpartition(b"/")[0]
+            try:
+                fd = self.folder(folder)
+            except GoneError:
+                if not folder:
+                    raise
+                continue
+            try:
+                return os.fstat(fd).st_dev
+            finally:
+                os.close(fd)
+        raise GoneError("The path of the watched folder itself is no file's.")
+
     def open_fd(self, path: bytes) -> int:
         """Open a regular file for reading; the caller closes it.
 
