@@ -1,0 +1,116 @@
+"""The operator's verbs by command: how many files, why not, and what the exit code says."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.cli.cli_helpers import FakeView, call, daemon, row
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def some() -> FakeView:
+    """Files in several states."""
+    return FakeView(
+        rows=[
+            row("f1", "/spool/a", "queued"),
+            row("f2", "/spool/b", "uploading"),
+            row("f3", "/spool/c", "done"),
+            row("f4", "/spool/d", "failed"),
+        ]
+    )
+
+
+@pytest.mark.parametrize(
+    ("verb", "past"),
+    [("retry", "retried"), ("hold", "held"), ("release", "released"), ("cancel", "cancelled")],
+)
+async def test_a_verb_says_what_it_did_to_how_many(tmp_path: Path, verb: str, past: str) -> None:
+    """One file is named, several are counted, by path and by id."""
+    view = some()
+    socket = ("--socket", tmp_path / "s")
+    async with daemon(view, tmp_path / "s"):
+        one = await call(verb, "/spool/a", *socket, home=tmp_path)
+        two = await call(verb, "f1", "/spool/b", "f1", *socket, home=tmp_path, COLUMNS="20")
+    assert (one.code, one.out, one.err) == (0, f"{past} /spool/a\n", "")
+    if verb == "cancel":  # the first of them is cancelled by now
+        assert (two.code, two.out) == (1, "cancelled /spool/b\n")
+    else:
+        assert (two.code, two.out, two.err) == (0, f"{past} 2 files\n", "")
+    assert {said for said, _ in view.said} == {verb}
+
+
+async def test_each_refusal_is_one_line_with_its_hint_and_the_others_go_on(tmp_path: Path) -> None:
+    """A file that has ended, a path that is no file's, one that is held: the exit code is 1."""
+    view = some()
+    async with daemon(view, tmp_path / "s"):
+        words = ("hold", "f3", "/spool/none", "f2", "--socket", tmp_path / "s")
+        said = await call(*words, home=tmp_path)
+        as_json = await call(*words, "--json", home=tmp_path)
+    assert said.code == as_json.code == 1
+    assert said.out == "held /spool/b\n"
+    assert said.err.splitlines() == [
+        "uploaderd: error: /spool/c is done; see: uploaderd show",
+        "uploaderd: error: no file has the id or the path /spool/none; see: uploaderd list",
+    ]
+    document = json.loads(as_json.out)
+    assert [one["id"] for one in document["files"]] == ["f2"]
+    assert [(one["file"], one["code"]) for one in document["refused"]] == [
+        ("f3", "not_applicable"),
+        ("/spool/none", ""),
+    ]
+    assert as_json.err == ""
+
+
+async def test_a_verb_applies_to_all_files_in_a_state(tmp_path: Path) -> None:
+    """Also over many pages, whose files leave the state while they are gone through."""
+    slot = {"code": "queued.slot", "text": "It waits.", "until": None}
+    rows = [row(f"f{n}", f"/spool/{n}", "failed") for n in range(1201)]
+    view = FakeView(rows=[row("q", "/spool/q", reason=slot), *rows, row("r", "/spool/r")])
+    socket = ("--socket", tmp_path / "s")
+    async with daemon(view, tmp_path / "s"):
+        none = await call("release", "--state", "held", *socket, home=tmp_path)
+        code = await call(
+            "hold", "--state", "queued,held", "--code", "held", *socket, home=tmp_path
+        )
+        one = await call("hold", "--code", "queued.slot", *socket, home=tmp_path)
+        assert view.said == [("hold", "q")]
+        many = await call("retry", "--state", "failed", *socket, home=tmp_path)
+    assert (none.code, none.out, none.err) == (0, "nothing to release\n", "")
+    assert (code.code, code.out) == (0, "nothing to hold\n")
+    assert (one.code, one.out) == (0, "held /spool/q\n")
+    assert (many.code, many.out, many.err) == (0, "retried 1201 files\n", "")
+    assert len(view.said) == 1202
+
+
+async def test_pause_resume_and_reload_say_how_it_stands(tmp_path: Path) -> None:
+    """In a sentence, and as the daemon's own document."""
+    view = some()
+    socket = ("--socket", tmp_path / "s")
+    async with daemon(view, tmp_path / "s"):
+        paused = await call("pause", *socket, home=tmp_path)
+        as_json = await call("pause", "--json", *socket, home=tmp_path)
+        resumed = await call("resume", *socket, home=tmp_path)
+        reloaded = await call("reload", *socket, home=tmp_path)
+    assert paused.out == "paused; 2 files wait for: uploaderd resume\n"
+    assert json.loads(as_json.out)["state"] == "paused"
+    assert resumed.out == "running; 2 files go on\n"
+    assert reloaded.out == "reloaded; running with 1 folder and 1 target\n"
+    assert paused.code == resumed.code == reloaded.code == 0
+
+
+async def test_a_configuration_that_is_refused_is_78(tmp_path: Path) -> None:
+    """With the daemon's own words, and its own hint."""
+    view = FakeView(refusal="config.toml: transfer.part_size is 3, which is too little")
+    async with daemon(view, tmp_path / "s"):
+        said = await call("reload", "--socket", tmp_path / "s", home=tmp_path)
+    assert said.code == 78
+    assert said.out == ""
+    assert said.err.splitlines() == [
+        "uploaderd: error: config.toml: transfer.part_size is 3, which is too little",
+        "uploaderd: hint: mend it",
+    ]
