@@ -264,6 +264,21 @@ async def test_the_loop_brings_it_out_when_nothing_else_is_said() -> None:
     assert stream.getvalue().endswith("a.b repeated=2\n")
 
 
+async def test_what_is_due_sooner_does_not_wait_for_what_is_due_later() -> None:
+    """A run that has gone on for long does not keep a young one back."""
+    stream = configured(LogFormat.TEXT)
+    (handler,) = [h for h in logging.getLogger().handlers if isinstance(h, logs._Handler)]
+    log = logs.get("uploaderd.test")
+    for while_s, event in ((LONGEST_S, "old.one"), (0.2, "young.one")):
+        handler._repeats._while_s = while_s
+        log.info(event)
+        log.info(event)
+    async with asyncio.timeout(30):
+        while stream.getvalue().count("\n") < 3:
+            await asyncio.sleep(0.01)
+    assert stream.getvalue().endswith("young.one repeated=1\n")
+
+
 async def test_what_is_said_in_another_thread_is_counted_too() -> None:
     """There is no loop there; the next line or the end brings it out, and nothing is mixed."""
     stream = configured(LogFormat.JSON)

@@ -16,7 +16,7 @@ import sys
 import traceback
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
-from math import isfinite
+from math import inf, isfinite
 from typing import TYPE_CHECKING, Final, TextIO
 
 from uploaderd.config.secrets import Redactor, Secret
@@ -133,6 +133,7 @@ class _Handler(logging.Handler):
         self._tracebacks = tracebacks
         self._repeats = Repeats()
         self._timer: asyncio.TimerHandle | None = None
+        self._timer_s = inf  # the wall time that it is set to
 
     def emit(self, record: logging.LogRecord) -> None:
         try:
@@ -150,8 +151,7 @@ class _Handler(logging.Handler):
     def close(self) -> None:
         """Write what was kept back; logging calls this at exit too."""
         with self._alone():
-            if self._timer is not None:
-                self._timer.cancel()
+            self._stop_timer()
             with suppress(Exception):
                 self._write(self._repeats.all())
         super().close()
@@ -185,16 +185,23 @@ class _Handler(logging.Handler):
 
     def _later(self, now_s: float) -> None:
         """Let the running event loop write in time what was kept back, if nothing else is said."""
-        due_s = None if self._timer is not None else self._repeats.due_s
-        if due_s is None:
+        due_s = self._repeats.due_s
+        if due_s is None or due_s >= self._timer_s:
             return
         with suppress(RuntimeError):  # there is no loop in this thread: the next line will do
             loop = asyncio.get_running_loop()
+            self._stop_timer()
             self._timer = loop.call_later(max(due_s - now_s, 0), self._in_time, due_s)
+            self._timer_s = due_s
+
+    def _stop_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer, self._timer_s = None, inf
 
     def _in_time(self, due_s: float) -> None:
         with self._alone():
-            self._timer = None
+            self._stop_timer()
             with suppress(Exception):
                 self._write(self._repeats.over(due_s))
             self._later(due_s)

@@ -100,14 +100,15 @@ async def test_what_a_person_wrote_is_not_overwritten(
 
 
 async def test_a_link_in_its_place_is_not_followed(tmp_path: Path) -> None:
-    """A unit that was masked stays masked, and what a link leads to is not written to."""
+    """A unit that was masked stays masked, and what somebody linked stays linked."""
     file, aim = tmp_path / "root" / SERVICE, tmp_path / "aim"
     file.parent.mkdir(parents=True)
-    aim.write_text("mine")
+    ours = unitfiles._marked(b"[Service]\n")
+    aim.write_bytes(ours)
     file.symlink_to(aim)
     said = await service(tmp_path, "install")
     assert said.code == 1
-    assert aim.read_text() == "mine"
+    assert aim.read_bytes() == ours
     assert file.is_symlink()
 
 
@@ -166,8 +167,8 @@ async def test_a_folder_that_may_not_be_written_to(tmp_path: Path) -> None:
 def test_an_installation_that_the_service_cannot_see(tmp_path: Path) -> None:
     """Homes and /tmp are hidden from it, and what others may not enter it may not enter."""
     assert unitfiles.hidden([Path("/usr/bin")]) is None
-    for place in ("/home/ann/up", "/root/up", "/var/tmp/up", "/run/user/1000/up"):  # noqa: S108 - only a name
-        path = Path(place)
+    for place in ("/home/ann", "/root", "/var/tmp", "/run/user/1000"):  # noqa: S108 - a name
+        path = Path(place) / "up"
         assert unitfiles.hidden([Path("/usr"), path]) == path
     closed = tmp_path / "closed"
     closed.mkdir(mode=0o700)

@@ -85,7 +85,7 @@ async def test_a_stream_that_cannot_begin_is_an_error_document(tmp_path: Path) -
 async def test_there_is_a_bounded_count_of_streams(tmp_path: Path) -> None:
     """Beyond it a client is told why, and gets in when another one leaves."""
     view = FakeView()
-    async with serving(view, tmp_path / "s", limits=Limits(streams=2)):
+    async with serving(view, tmp_path / "s", limits=Limits(streams=2, silence_s=3600.0)):
         first = [await follow(tmp_path / "s") for _ in range(2)]
         status, _, body = await get(tmp_path / "s", "/v1/events")
         assert (status, body["error"]["code"]) == (503, "unavailable")

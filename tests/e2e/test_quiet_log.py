@@ -55,3 +55,22 @@ async def test_an_outage_is_told_of_once_and_so_is_its_end(tmp_path: Path) -> No
         # Nothing was kept back either: it was not said at all.
         assert "repeated" not in {name for one in whole for name in one}
         assert KEY not in daemon.log_text()
+
+
+async def test_the_key_is_nowhere_though_everybody_speaks_of_it(tmp_path: Path) -> None:
+    """A file is named after it, and the service repeats it: neither the log nor a reason does."""
+    said = json.dumps({"error": {"message": f"Bad key {KEY}", "code": "nonsense"}})
+    fault = f"call=create,action=refuse,status=400,header=Content-Type:application/json,body={said}"
+    loud: dict[str, dict[str, object]] = {"daemon": {"log_level": "debug"}}
+    async with (
+        EmulatorProcess(tmp_path, faults=[fault]) as service,
+        DaemonProcess(tmp_path, service.base_url, config=loud) as daemon,
+    ):
+        daemon.drop(f"{KEY}.txt", b"x")
+        await daemon.start()
+        row = await daemon.until_state(f"{KEY}.txt", "failed")
+        await daemon.stop()
+        assert KEY not in daemon.log_text()
+        assert "path=***.txt" in daemon.log_text()
+        assert "Bad key [key]" in daemon.log_text()
+        assert KEY not in row["reason"]["text"]

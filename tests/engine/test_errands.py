@@ -263,6 +263,20 @@ async def test_a_run_that_was_ended_by_a_stop_does_not_count(rig: Rig, tmp_path:
     assert errand.due_s == rig.ctx.wall_s
 
 
+async def test_a_stop_while_the_journal_takes_nothing_ends_well(rig: Rig, tmp_path: Path) -> None:
+    """The next start finds that the run had begun."""
+    rig.ctx.hooks = (hook(f"touch {tmp_path}/runs; exec sleep 60"),)
+    file = await done(rig, "a")
+    async with at_work(rig):
+        await rig.engine._errands.step()
+        await wait_until((tmp_path / "runs").exists, what="the hook to run")
+        rig.journal.connection.execute("PRAGMA query_only = ON")
+    rig.journal.connection.execute("PRAGMA query_only = OFF")
+    assert only(rig, file.id).state is ErrandState.RUNNING
+    await rig.engine.recover()
+    assert only(rig, file.id).state is ErrandState.OWED
+
+
 async def test_a_stop_waits_for_what_runs_and_starts_no_more(rig: Rig, tmp_path: Path) -> None:
     """As long as there is time."""
     script = f"echo >> {tmp_path}/runs; while ! [ -e {tmp_path}/go ]; do sleep 0.05; done"

@@ -10,9 +10,10 @@ import pytest
 
 from tests.support.waiting import wait_until
 from uploaderd.core.model import FileState
+from uploaderd.core.reasons import reason
 from uploaderd.core.selection import Selection
 from uploaderd.engine import feed
-from uploaderd.engine.view import EngineView
+from uploaderd.engine.view import CHUNK, EngineView
 from uploaderd.errors import JournalError
 
 if TYPE_CHECKING:
@@ -238,6 +239,10 @@ async def test_progress_is_told_once_and_only_the_latest(rig: Rig) -> None:
     turn = view._feed.turn
     await wait_until(lambda: view._feed.turn > turn, what="a tick")
     assert [kind for kind, _, _ in events(await stream.next(1.0) or b"")] == ["progress"]
+    turn = view._feed.turn
+    rig.clock.forward(5.0)
+    await view._feed._look_at_progress()
+    assert view._feed.turn == turn
     assert await stream.next(0.1) == b""
     stream.close()
 
@@ -271,3 +276,14 @@ async def test_the_code_that_is_shown_is_the_code_that_is_found(rig: Rig) -> Non
             assert len(page["files"]) == 3
         assert len({row["id"] for row in found}) == len(found) == count
         assert all(wanted.has_code(row["reason"]["code"]) for row in found)
+
+
+async def test_a_page_is_read_on_until_something_is_found(rig: Rig) -> None:
+    """The one file of that code is found behind hundreds that are shown with another."""
+    rare = rig.put("rare.txt")
+    rig.engine.admission.postponed[rare.id] = reason("queued.filing", detail="No")
+    rig.clock.forward(1.0)
+    write(rig, 2 * CHUNK + 1)
+    page: Any = await view_of(rig).files(Selection(code="queued.filing"), limit=3, after=None)
+    assert [row["id"] for row in page["files"]] == [rare.id]
+    assert page["next"] is None

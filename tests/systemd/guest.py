@@ -18,6 +18,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
+import aiohttp
+
 from tests.support.processes import ROOT
 
 if TYPE_CHECKING:
@@ -78,7 +80,12 @@ class Guest:
         base, version = Path(sys.base_prefix).resolve(), sysconfig.get_python_version()
         below_usr = base.is_relative_to("/usr")
         python = f"{base}/bin/python{version}" if below_usr else f"/opt/python/bin/python{version}"
-        words = [self._name, "" if below_usr else str(base), python, sysconfig.get_path("purelib")]
+        words = [
+            self._name,
+            "" if below_usr else str(base),
+            python,
+            str(Path(aiohttp.__file__).parents[1]),
+        ]
         words += [str(ROOT / "uploaderd"), str(ROOT / "systemd")]
         began_s = time.monotonic()
         with self._log.open("wb") as log:

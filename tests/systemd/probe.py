@@ -72,7 +72,7 @@ def try_all(secrets: list[str]) -> None:
         "write and run": lambda: mmap.mmap(-1, 4096, prot=mmap.PROT_WRITE | mmap.PROT_EXEC),
         "real time": lambda: os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(1)),
         "raise limits": lambda: libc("setpriority", 0, 0, -5),
-        "disk": lambda: os.open("/dev/kmsg", os.O_RDONLY),
+        "disk": lambda: os.open("/dev/disk0", os.O_RDONLY),
     } | {f"read {path}": lambda path=path: Path(path).read_bytes() for path in secrets}
     for name, attempt in trials.items():
         try:

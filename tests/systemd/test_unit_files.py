@@ -88,6 +88,7 @@ def test_the_sandbox(unit: Unit) -> None:
     guest.run("chmod", "-R", "a+rX", "/home/ann")
     guest.write(f"{unit.folder}/{NAME}", "a", 0o644)
     guest.write(f"{unit.folder}/run.sh", "#!/bin/sh\n", 0o755)
+    guest.run("mknod", "-m", "666", "/dev/disk0", "c", "1", "3")
     guest.write("/opt/probe.py", (Path(__file__).parent / "probe.py").read_text())
     probe = f"/opt/uploaderd/bin/python /opt/probe.py {' '.join(OPEN)}"
     unit.drop_in("Type=oneshot", "Restart=no", "ExecStart=", f"ExecStart={probe}")
@@ -178,6 +179,7 @@ async def test_instances_have_places_of_their_own(unit: Unit, emulator: Emulator
     team.start()
     assert (await team.ask("/v1/status"))["pid"] == int(team.pid) != int(unit.pid)
     assert (await team.ask("/v1/status"))["watches"][0]["path"] == "/var/spool/uploaderd-team"
+    team.systemctl("reload", team.name)
     team.drop(NAME, b"of the team")
     await team.until_done(emulator, NAME, b"of the team")
     assert guest.path("/var/lib/uploaderd-team/journal.sqlite3").exists()

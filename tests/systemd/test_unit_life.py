@@ -8,6 +8,9 @@ import random
 import time
 from typing import TYPE_CHECKING
 
+import aiohttp
+import pytest
+
 from tests.support import outcome
 from tests.support.figures import report
 from tests.support.scenes import half_way
@@ -243,7 +246,7 @@ async def test_it_makes_its_own_socket_without_the_socket_unit(unit: Unit) -> No
 
 
 async def test_a_wrong_configuration_is_no_endless_restart(unit: Unit) -> None:
-    """A person has to mend it: it fails once, the log says what, and a waiting client is told."""
+    """A person has to mend it: it fails once, and the log says what."""
     unit.configure(transfer={"parts_in_fligth": 2})
     code, _ = unit.guest.call("systemctl", "start", unit.name)
     assert code != 0
@@ -253,3 +256,17 @@ async def test_a_wrong_configuration_is_no_endless_restart(unit: Unit) -> None:
     unit.configure()
     unit.start()
     assert (await unit.ask("/v1/status"))["state"] == "running"
+
+
+async def test_a_client_of_a_daemon_that_cannot_start_is_told(unit: Unit) -> None:
+    """It is tried a few times for whoever waits at the socket; then they are let go."""
+    unit.drop_in("", "[Unit]", "StartLimitBurst=3")
+    unit.configure(transfer={"parts_in_fligth": 2})
+    unit.systemctl("start", unit.socket_name)
+    with pytest.raises(aiohttp.ClientError):
+        await unit.ask("/v1/status")
+    await unit.until("ActiveState", "failed")
+    unit.configure()
+    unit.systemctl("reset-failed", unit.socket_name, unit.name)
+    unit.start()
+    assert (await unit.ask("/v1/status"))["pid"] == int(unit.pid)

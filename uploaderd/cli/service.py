@@ -21,7 +21,6 @@ from uploaderd.errors import Exit, UploaderdError, UsageError
 if TYPE_CHECKING:
     from uploaderd.cli.unitfiles import Placed
 
-_RUN_S: Final = 120.0
 _BOOTED: Final = Path("/run/systemd/system")  # sd_booted(3)
 _ETC: Final = Path("/etc/uploaderd")
 _FORCE: Final = "--force keeps it as NAME.saved; a drop-in, `systemctl edit`, outlives upgrades"
@@ -193,13 +192,13 @@ def _stop(*, user: bool, ours: list[Path]) -> None:
 
 
 def _run(*words: str) -> None:
-    """Run one command, and say so."""
+    """Run one command, and say so; a stop takes as long as the drain that it waits for."""
     line = " ".join(words)
     program = shutil.which(words[0])
     if program is None:
         raise UploaderdError(f"{words[0]} is not there", hint=f"call it yourself: {line}")
     done = subprocess.run(  # noqa: S603 - systemd's own programs, with names of ours
-        [program, *words[1:]], capture_output=True, check=False, timeout=_RUN_S
+        [program, *words[1:]], capture_output=True, check=False
     )
     if done.returncode:
         said = done.stderr.decode("utf-8", "replace").strip().replace("\n", "; ")
@@ -241,4 +240,4 @@ def _active(*, user: bool) -> bool:
     if program is None or not _listens(user=user):
         return False
     words = [program, *_systemctl(user=user)[1:], "is-active", "--quiet", "uploaderd.service"]
-    return subprocess.run(words, check=False, timeout=_RUN_S).returncode == 0  # noqa: S603
+    return subprocess.run(words, check=False).returncode == 0  # noqa: S603

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
@@ -121,7 +122,8 @@ class Errands:
             ended = await ctx.run_hook(order)
         except asyncio.CancelledError:
             log.info("hook.interrupted", path=file.path, id=file.id, command=hook.command[0])
-            await ctx.keep(ctx.journal.errand_interrupted, begun, ctx.wall_s)
+            with suppress(JournalError, StaleError):  # then the next start finds that it began
+                await ctx.keep(ctx.journal.errand_interrupted, begun, ctx.wall_s)
             raise
         await self._keep(hook, begun, file, ended)
         self._resting.pop(errand.key, None)
