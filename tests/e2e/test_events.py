@@ -68,8 +68,7 @@ class Follower:
         kind = block.get("event", "")
         if kind:
             self.kinds.append(kind)
-        if kind in {"file", "reset"}:
-            self.last = block["id"]
+        self.last = block.get("id", self.last)
         if kind == "file":
             self.ids.append(block["id"])
             self.files.append(json.loads(block["data"]))

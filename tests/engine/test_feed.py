@@ -70,7 +70,8 @@ async def test_a_stream_begins_with_how_it_stands(rig: Rig) -> None:
     stream = await view_of(rig).events(None)
     raw = await stream.next(1.0)
     assert raw is not None
-    assert raw.startswith(b"retry: 2000\n\n")
+    era = await rig.ctx.keep(rig.journal.era, "")
+    assert raw.startswith(b"retry: 2000\nid: %b-3\n\n" % era.encode())
     [(kind, name, status)] = events(raw)
     assert (kind, name) == ("status", "")
     assert status["counts"]["queued"] == 3
@@ -217,10 +218,10 @@ async def test_trouble_ends_the_streams_and_not_the_daemon(rig: Rig) -> None:
         db.execute("ALTER TABLE events RENAME TO elsewhere")
     with pytest.raises(JournalError, match="cannot be read"):
         await until_ended(stream)
-    stream.close()
     with rig.journal.transaction() as db:
         db.execute("ALTER TABLE elsewhere RENAME TO events")
     again = await view.events(None)
+    stream.close()
     await again.next(1.0)
     write(rig, 1)
     assert await places(again, 1) == [1]

@@ -137,12 +137,15 @@ class Feed:
             self._era = await ctx.keep(ctx.journal.era, ctx.new_id())
         newest = await self._look(self._reader.newest)
         seq = newest if last is None else self._place(last, newest)
-        first = f"retry: {RETRY_MS}\n\n".encode() + lines("status", await self._status())
+        place = newest if seq is None else seq
+        # An id without data is kept (html.spec.whatwg.org, "Dispatch"): who is cut off before the
+        # first change misses nothing either.
+        first = f"retry: {RETRY_MS}\nid: {self.name(place)}\n\n".encode()
+        first += lines("status", await self._status())
         if seq is None:
-            seq = newest
             first += lines("reset", {"why": _OTHER}, place=self.name(newest))
-        stream = Stream(self, seq, first)
-        if not self._streams:
+        stream = Stream(self, place, first)
+        if self._reading is None or self._reading.done():  # trouble may have ended it
             self._ring = _Ring(floor=newest)
             self._reading = asyncio.create_task(self._read())
         self._streams.add(stream)
