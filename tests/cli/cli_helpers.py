@@ -129,6 +129,7 @@ class FakeView:
         said: the verbs that were said, of which file.
         lasts: the Last-Event-ID of each who followed the events.
         refusal: why the configuration is refused, if it is.
+        careless: whether it gives all files, whatever is asked for.
     """
 
     rows: list[Row] = field(default_factory=list)
@@ -139,6 +140,7 @@ class FakeView:
     state: str = "running"
     trouble: str | None = None
     refusal: str = ""
+    careless: bool = False
     streams: list[FakeStream] = field(default_factory=list)
     lasts: list[str | None] = field(default_factory=list)
     said: list[tuple[str, str]] = field(default_factory=list)
@@ -180,7 +182,7 @@ class FakeView:
         self.tick()
         found: list[Row] = []
         for place in range(int(after or 0), len(self.rows)):
-            if _is_wanted(self.rows[place], wanted):
+            if self.careless or _is_wanted(self.rows[place], wanted):
                 if len(found) == limit:
                     return {"files": found, "next": str(place)}
                 found.append(self.rows[place])

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.cli.cli_helpers import FakeView, call, daemon, ended, environment, row
-from uploaderd.core.report import escape_path
+from uploaderd.cli.moments import now_s
+from uploaderd.core.report import escape_path, rfc3339
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -110,6 +111,18 @@ async def test_the_filters_of_list(tmp_path: Path, words: tuple[str, ...], ids: 
     assert [one["id"] for one in json.loads(as_json.out)["files"]] == ids
     paths = {str(one["id"]): str(one["path"]) for one in FILTERED}
     assert [line.split()[4] for line in listed.out.splitlines()] == [paths[one] for one in ids]
+
+
+async def test_a_span_lies_behind_now(tmp_path: Path) -> None:
+    """Changed an hour ago is since two hours, and not since half an hour."""
+    changed = rfc3339(now_s() - 3600)
+    async with daemon(FakeView(rows=[row("f1", updated_at=changed)]), tmp_path / "s"):
+        socket = ("--socket", tmp_path / "s")
+        said = [
+            (await call("list", *words, *socket, home=tmp_path)).out
+            for words in (("--since", "2h"), ("--since", "30m"), ("--until", "30m"))
+        ]
+    assert [bool(one) for one in said] == [True, False, True]
 
 
 async def test_a_folder_that_is_not_watched_is_wrong_usage(tmp_path: Path) -> None:

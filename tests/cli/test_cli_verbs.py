@@ -87,6 +87,22 @@ async def test_a_verb_applies_to_all_files_in_a_state(tmp_path: Path) -> None:
     assert len(view.said) == 1202
 
 
+async def test_a_daemon_that_gives_too_many_files_has_the_verb_said_to_those_asked_for(
+    tmp_path: Path,
+) -> None:
+    """What cannot be undone is not left to one side's filter."""
+    slot = {"code": "queued.slot", "text": "It waits.", "until": None}
+    view = FakeView(
+        rows=[row("f1"), row("f2", reason=slot), row("f3", state="held", reason=slot)],
+        careless=True,
+    )
+    async with daemon(view, tmp_path / "s"):
+        words = ("cancel", "--state", "queued", "--code", "queued.slot")
+        said = await call(*words, "--socket", tmp_path / "s", home=tmp_path)
+    assert said.out == "cancelled /spool/a\n"
+    assert view.said == [("cancel", "f2")]
+
+
 async def test_pause_resume_and_reload_say_how_it_stands(tmp_path: Path) -> None:
     """In a sentence, and as the daemon's own document."""
     view = some()

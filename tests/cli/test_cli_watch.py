@@ -156,7 +156,7 @@ async def test_at_a_terminal_it_draws_bars_and_leaves_the_terminal_sane(
         await at.shows("new.bin: This is why it is done.")
         for stream in view.streams:
             stream.end()
-        await at.shows("no daemon answers, waiting: the daemon has hung up")
+        await at.shows("no daemon answers: the daemon has hung up; waiting")
         await wait_until(lambda: len(view.lasts) > 1, what="the next question")
         again = len(at.seen)
         view.tell("file", change("f3", "/spool/later.bin", "done"), place="e-2")

@@ -108,6 +108,9 @@ async def test_each_change_comes_once_and_in_order_over_kills(tmp_path: Path) ->
         await daemon.start()
         async with following(daemon) as follower:
             await wait_until(lambda: follower.kinds, what="the first event")
+            await daemon.kill()  # before anything happened
+            daemon.drop("first.bin", b"x")
+            await daemon.start()
             for number in range(3):
                 for one in range(4):
                     daemon.drop(f"{number}-{one}.bin", os.urandom(600_000))
@@ -121,12 +124,12 @@ async def test_each_change_comes_once_and_in_order_over_kills(tmp_path: Path) ->
             history = {
                 row["id"]: [(one["at"], one["state"]) for one in row["history"]] for row in rows
             }
-            assert len(history) == 15
+            assert len(history) == 16
             total = sum(len(one) for one in history.values())
             await wait_until(lambda: len(follower.files) >= total, what="the whole history")
-    assert follower.connections == 4
+    assert follower.connections == 5
     assert "reset" not in follower.kinds
-    assert follower.kinds.count("status") == 4
+    assert follower.kinds.count("status") == 5
     assert follower.told() == history
     places = [int(one.rpartition("-")[2]) for one in follower.ids]
     assert places == list(range(1, total + 1))

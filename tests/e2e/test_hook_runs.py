@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import sqlite3
 import sys
+from contextlib import closing
 from typing import TYPE_CHECKING
 
 import pytest
@@ -193,6 +195,46 @@ async def test_a_daemon_that_is_killed_leaves_its_hook_and_runs_it_again(tmp_pat
         assert (await daemon.status())["state"] == "paused"
         assert len((tmp_path / "runs").read_text().split()) == 2
         assert files_below(daemon.spool / "done") == {"a", "a.receipt.json"}
+
+
+async def test_a_reload_takes_hooks_over_and_lets_what_is_owed_wait(tmp_path: Path) -> None:
+    """One that is taken out rests with what it owes, and goes on when it is there again."""
+    broken = sh(f"echo run >> {tmp_path}/runs; [ -e {tmp_path}/mended ]")
+    async with (
+        Emulator(store=tmp_path / "store") as emulator,
+        DaemonProcess(tmp_path, emulator.base_url) as daemon,
+    ):
+        await daemon.start()
+
+        async def renew(*hooks: Table) -> None:
+            daemon.hooks = list(hooks)
+            daemon.configure()
+            await daemon.ask("/v1/reload", method="POST")
+
+        daemon.drop("before", b"before")
+        await daemon.until_drained(files=1)
+        await renew(broken)
+        daemon.drop("a", b"content")
+        await daemon.until_drained(files=2)
+        outcome = "SELECT count(*) FROM errands WHERE outcome <> ''"
+        await wait_until(
+            lambda: ask_journal(daemon.state_dir, outcome) == [(1,)], what="the hook to fail"
+        )
+        await renew(sh("exit 0", "failed"))
+        (tmp_path / "mended").touch()
+        with closing(sqlite3.connect(daemon.state_dir / "journal.sqlite3")) as journal:
+            journal.execute("UPDATE errands SET due = 0")
+            journal.commit()
+        daemon.drop("empty", b"")
+        await daemon.until_drained(files=3)
+        done = "SELECT occasion, state FROM errands ORDER BY occasion"
+        await wait_until(
+            lambda: ask_journal(daemon.state_dir, done) == [("done", "owed"), ("failed", "done")],
+            what="the other hook to run, and that one to rest",
+        )
+        await renew(broken)
+        await until_done(daemon, 2)
+        assert (tmp_path / "runs").read_text() == "run\nrun\n"
 
 
 async def test_names_that_are_no_text_reach_a_hook_as_they_are(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 PARTS = 4
-PILE = 40_000
+PILE = 25_000
 ASKED = 120
 
 
@@ -68,7 +68,7 @@ def pile_up(daemon: DaemonProcess, count: int) -> None:
 
 
 async def test_status_waits_for_no_disk_and_no_pile(tmp_path: Path) -> None:
-    """With 40,000 files done and four parts on their way it takes a little more than without."""
+    """With 25,000 files done and four parts on their way it takes a little more than without."""
     config: dict[str, Any] = {"transfer": {"part_size": "8MiB", "parts_in_flight": PARTS}}
     async with (
         EmulatorProcess(tmp_path) as service,

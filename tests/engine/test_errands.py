@@ -349,6 +349,22 @@ async def test_a_time_of_another_clock_makes_nobody_wait(rig: Rig) -> None:
     assert only(rig, file.id).state is ErrandState.DONE
 
 
+def test_who_asks_what_is_due_reads_nothing_else(rig: Rig) -> None:
+    """However many errands wait for their time, a turn looks at those whose time has come."""
+    asked: list[str] = []
+    db = rig.journal.connection
+    db.set_trace_callback(asked.append)
+    rig.journal.errands_due("done", ("x",), 5.0, 4, longest_s=9.0)
+    rig.journal.next_errand_s("done", ("x",), 5.0)
+    db.set_trace_callback(None)
+    questions = [question for question in asked if question.startswith("SELECT")]
+    assert len(questions) == 3
+    for question in questions:
+        plan = [str(row["detail"]) for row in db.execute(f"EXPLAIN QUERY PLAN {question}")]
+        assert "errands_due (occasion=? AND command=? AND due" in plan[0], plan
+        assert not any("SCAN" in line or "TEMP B-TREE" in line for line in plan), plan
+
+
 def test_files_that_ended_under_an_older_version_owe_nothing(tmp_path: Path) -> None:
     """The journal of the last version gets its errands, and there are none."""
     path = tmp_path / "journal.sqlite3"

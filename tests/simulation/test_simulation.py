@@ -12,7 +12,7 @@ from tests.simulation.scenario import with_aftercare
 
 ROOT = Path(__file__).parents[2]
 SEEDS = 1000
-AFTERCARE_SEEDS = 200
+AFTERCARE_SEEDS = 150
 REPLAY = "from tests.simulation.run import one\nfor seed in range(40, 60): print(one(seed).digest)"
 
 

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from uploaderd.control.wire import Event
 
 TICK_S: Final = 1.0
+FRAME_S: Final = 0.1
 ASK_S: Final = 2.0
 CHANGES_SHOWN: Final = 4
 NARROW: Final = 60
@@ -107,10 +108,17 @@ def watch(client: Client, *, color: bool) -> None:
         Listener(client.socket, clock=boot_s) as listener,
         Live(console=console, auto_refresh=False, screen=True, redirect_stderr=False) as live,
     ):
+        drawn_s, dirty = boot_s() - FRAME_S, True
         while True:
-            for event in listener.poll(TICK_S if scene.status else 0.1):
+            # A burst of events makes no burst of frames, and the last of it is not left undrawn.
+            wait_s = drawn_s + FRAME_S - boot_s() if dirty else TICK_S
+            found = listener.poll(max(wait_s, 0.0))
+            for event in found:
                 scene.take(event)
             scene.away = listener.away or ""
+            dirty = dirty or bool(found)
+            if found and boot_s() - drawn_s < FRAME_S:
+                continue
             if scene.stale and scene.status and boot_s() - asked_s >= ASK_S:
                 asked_s = boot_s()
                 _ask(client, scene)
@@ -118,6 +126,7 @@ def watch(client: Client, *, color: bool) -> None:
                 render(scene, moments.now_s(), width=console.width, height=console.height),
                 refresh=True,
             )
+            drawn_s, dirty = boot_s(), False
 
 
 def _ask(client: Client, scene: Scene) -> None:
@@ -134,7 +143,9 @@ def render(scene: Scene, now: float, *, width: int, height: int) -> RenderableTy
     """Draw one moment; a small terminal loses the end first, a narrow one the bars."""
     top: list[RenderableType] = []
     if scene.away:
-        said = f"no daemon answers, waiting: {scene.away}"
+        said = f"{scene.away}; waiting"
+        if not said.startswith("no daemon answers"):
+            said = f"no daemon answers: {said}"
         top += _texts(
             panel.Line("warn", line) for line in fit.wrap(voice.shown(said), width, lines=2)
         )

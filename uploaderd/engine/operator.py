@@ -88,7 +88,8 @@ class Operator:
         """Let everything be looked at now."""
         self._awaken()
         self._senders.pump()
-        for wake in (self._ctx.wakes.admission, self._ctx.wakes.due, self._ctx.wakes.cancels):
+        wakes = self._ctx.wakes
+        for wake in (wakes.admission, wakes.due, wakes.cancels, wakes.errands, wakes.retention):
             wake.set()
 
     async def say(self, verb: Verb, file_id: str) -> File | None:

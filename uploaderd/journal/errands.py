@@ -45,12 +45,14 @@ class Errands(Questions):
         A time beyond ``longest_s`` from now was meant for another clock and counts as come. For a
         file that is being tried again nothing is due: it will end once more.
         """
-        rows = self._all(
-            "SELECT * FROM errands WHERE state = 'owed' AND occasion = ? AND command = ?"
-            " AND (due <= ? OR due > ?) AND EXISTS (SELECT 1 FROM files WHERE id = errands.file"
-            " AND files.state = occasion AND filing = 'filed') ORDER BY due LIMIT ?",
-            (occasion, _to_text(command), now_s, now_s + longest_s, limit),
-        )
+        rows: list[sqlite3.Row] = []
+        for when, time_s in (("due <= ?", now_s), ("due > ?", now_s + longest_s)):
+            rows += self._all(
+                "SELECT * FROM errands WHERE state = 'owed' AND occasion = ? AND command = ?"
+                f" AND {when} AND EXISTS (SELECT 1 FROM files WHERE id = errands.file"
+                " AND files.state = occasion AND filing = 'filed') ORDER BY due LIMIT ?",
+                (occasion, _to_text(command), time_s, limit - len(rows)),
+            )
         return [to_errand(row) for row in rows]
 
     def next_errand_s(self, occasion: str, command: Command, after_s: float) -> float | None:
