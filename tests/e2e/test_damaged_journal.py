@@ -137,6 +137,23 @@ async def damage_that_shows_while_running_ends_the_daemon(tmp_path: Path) -> Non
         assert_arrived(emulator, daemon, {"a.txt": b"content", "b.txt": b"other"})
 
 
+async def damage_that_only_an_onlooker_meets_ends_the_daemon(tmp_path: Path) -> None:
+    """Whoever asks for the files is told, and nobody goes on with such a journal."""
+    async with (
+        Emulator(store=tmp_path / "store") as emulator,
+        DaemonProcess(tmp_path, emulator.base_url) as daemon,
+    ):
+        await daemon.start()
+        daemon.drop("a.txt", b"content")
+        await daemon.until_drained()
+        with closing(sqlite3.connect(journal_of(daemon), isolation_level=None)) as db:
+            db.execute("PRAGMA ignore_check_constraints = ON")
+            db.execute("UPDATE files SET state = 'elsewhere'")
+        answer = await daemon.ask("/v1/files")
+        assert answer["error"]["message"].startswith("the journal is damaged: ")
+        assert await daemon.process.ended() == FAILED
+
+
 async def a_journal_from_a_newer_version_is_refused_and_left_alone(tmp_path: Path) -> None:
     """Both versions are named, and not a byte is changed."""
     async with DaemonProcess(tmp_path, NOWHERE, config=TERSE) as daemon:
@@ -234,6 +251,7 @@ SCENES: dict[str, Scene] = {
     "nothing left": partial(a_damaged_journal_is_set_aside_and_begun_anew, nothing_left),
     "log alone": partial(a_damaged_journal_is_set_aside_and_begun_anew, log_alone),
     "while running": damage_that_shows_while_running_ends_the_daemon,
+    "onlooker": damage_that_only_an_onlooker_meets_ends_the_daemon,
     "newer": a_journal_from_a_newer_version_is_refused_and_left_alone,
     "second daemon": a_second_daemon_on_the_same_state_is_refused_with_the_firsts_pid,
     "no permission": a_journal_that_may_not_be_read_is_refused_and_left_alone,
