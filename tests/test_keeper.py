@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 
 import pytest
 
@@ -22,7 +23,7 @@ async def test_it_tells_since_when_nothing_came_back() -> None:
     """Who waits in the line behind a slow call has not waited for the journal, but for that one."""
     clock, first, second = SetClock(), threading.Event(), threading.Event()
     with Threads("journal", 1) as thread:
-        keep = Keeper(thread, clock)
+        keep = Keeper(thread, lambda: clock.boot_s)
         assert since(keep) is None
         slow = asyncio.create_task(keep(first.wait))
         await asyncio.sleep(0)
@@ -41,6 +42,25 @@ async def test_it_tells_since_when_nothing_came_back() -> None:
         assert since(keep) is None
 
 
+async def test_who_gives_up_waiting_does_not_make_a_stuck_journal_look_alive() -> None:
+    """A call that was cancelled counts until its method has come to its end."""
+    clock, stuck = SetClock(), threading.Event()
+    with Threads("journal", 1) as thread:
+        keep = Keeper(thread, lambda: clock.boot_s)
+        begun = clock.boot_s
+        first = asyncio.create_task(keep(stuck.wait))
+        await asyncio.sleep(0)
+        clock.forward(20.0)
+        for impatient in (asyncio.create_task(keep(time.monotonic)), first):
+            await asyncio.sleep(0)
+            impatient.cancel()
+            await asyncio.wait({impatient})
+            assert since(keep) == begun
+        stuck.set()
+        await keep(time.monotonic)
+        assert since(keep) is None
+
+
 async def test_a_damaged_journal_is_told_of_and_so_is_the_first_reason() -> None:
     """Whoever called gets the error; the daemon learns of it too."""
 
@@ -48,7 +68,7 @@ async def test_a_damaged_journal_is_told_of_and_so_is_the_first_reason() -> None
         raise DamagedError(why)
 
     with Threads("journal", 1) as thread:
-        keep = Keeper(thread, SetClock())
+        keep = Keeper(thread, lambda: 0.0)
         for why in ("first", "second"):
             with pytest.raises(DamagedError, match=why):
                 await keep(hurt, why)

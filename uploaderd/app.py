@@ -53,7 +53,9 @@ async def run(config: Config, env: Mapping[str, str], seams: Seams | None = None
     seams = seams or Seams()
     async with AsyncExitStack() as stack:
         stack.enter_context(StateLock(config.daemon.state_dir))
-        keep = Keeper(stack.enter_context(seams.threads("journal", 1)), SystemClock())
+        keep = Keeper(
+            stack.enter_context(seams.threads("journal", 1)), asyncio.get_running_loop().time
+        )
         wiring = await _begin(stack, env, seams)
         engine = await _wire(stack, config, keys, wiring, keep)
         look = Onlooker(stack.enter_context(seams.threads("reader", 1)), keep)

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from uploaderd.journal import DamagedError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from uploaderd.seams import Clock, Offload
+    from uploaderd.seams import Offload
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -19,43 +19,49 @@ T = TypeVar("T")
 class Keeper:
     """Runs the journal's methods, one after the other, on a thread of their own.
 
-    Attributes:
+    Whoever asks may be cancelled; the method runs to its end all the same, and until then it counts
+    as unanswered.
+
+    Args:
         thread: that thread.
+        time_s: seconds of a clock that stands still in a suspend, as the loop's timers do.
+
+    Attributes:
         damaged: set once the journal turned out to be damaged.
         why: what was found then.
     """
 
-    def __init__(self, thread: Offload, clock: Clock) -> None:
+    def __init__(self, thread: Offload, time_s: Callable[[], float]) -> None:
         self.thread = thread
         self.damaged = asyncio.Event()
         self.why: DamagedError | None = None
-        self._clock = clock
-        self._since: dict[object, float] = {}  # in the order in which they were asked
+        self._time_s = time_s
+        self._since: dict[asyncio.Future[Any], float] = {}  # in the order in which they came
 
     @property
     def since_s(self) -> float | None:
-        """Since when (CLOCK_BOOTTIME) nothing came back though something is asked, or None."""
+        """Since when nothing came back though something is asked, or None."""
         return next(iter(self._since.values()), None)
+
+    async def __call__(self, function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+        """Run a method of the journal."""
+        asked = asyncio.ensure_future(self.thread(function, *args, **kwargs))
+        self._since[asked] = self._time_s()
+        asked.add_done_callback(self._came_back)
+        return await asyncio.shield(asked)
+
+    def _came_back(self, asked: asyncio.Future[Any]) -> None:
+        del self._since[asked]
+        if self._since:  # who waited behind it has waited for that one
+            self._since[next(iter(self._since))] = self._time_s()
+        error = None if asked.cancelled() else asked.exception()
+        if isinstance(error, DamagedError):
+            self.hurt(error)
 
     def hurt(self, error: DamagedError) -> None:
         """Note what is damaged: the first finding counts."""
         self.why = self.why or error
         self.damaged.set()
-
-    async def __call__(self, function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
-        """Run a method of the journal."""
-        mark = object()
-        self._since[mark] = self._clock.now().boot_s
-        try:
-            return await self.thread(function, *args, **kwargs)
-        except DamagedError as error:
-            self.hurt(error)
-            raise
-        finally:
-            del self._since[mark]
-            if self._since:  # who waited behind it has waited for that one
-                first = next(iter(self._since))
-                self._since[first] = self._clock.now().boot_s
 
 
 class Onlooker:

@@ -48,6 +48,7 @@ class Reloader:
             JournalError: the journal cannot be asked now; all goes on as before.
         """
         async with self._turn:
+            self._engine.ctx.renewing = True
             try:
                 await self._reload()
             except ConfigError as error:
@@ -55,6 +56,8 @@ class Reloader:
                     "reload.refused", text=str(error), hint=error.hint
                 )
                 raise
+            finally:
+                self._engine.ctx.renewing = False
 
     async def _reload(self) -> None:
         if self._engine.draining:

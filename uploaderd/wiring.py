@@ -83,7 +83,7 @@ class Wiring:
             hint = "create it, mount it, or correct the watch's path"
             raise ConfigError(str(error), hint=hint) from error
         with ExitStack() as stack:
-            stack.callback(tree.close)
+            stack.callback(tree.end)
             stack.enter_context(WatchLock(watch.path))
             name = str(watch.path)
             watcher = self.watcher(tree, watch)

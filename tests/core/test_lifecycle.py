@@ -46,7 +46,9 @@ EVENTS: dict[str, Event] = {
     "Gone": events.Gone(),
     "Cancelled": events.Cancelled(),
     "Withheld": events.Withheld(),
-    "Retried": events.Retried(path=b"x~2", identity=OTHER, arrival=Arrival.RENAMED),
+    "Retried": events.Retried(
+        path=b"x~2", identity=OTHER, arrival=Arrival.RENAMED, created_s=1_001.0
+    ),
     "Changed": events.Changed(identity=OTHER),
     "Admitted": events.Admitted(),
     "Assembled": events.Assembled(md5="d" * 32),

@@ -113,7 +113,7 @@ async def test_a_file_that_is_tried_again_owes_for_its_new_end_alone(
     file = await failed(rig, "a")
     (rig.root / "a").write_bytes(b"abc")
     identity = rig.place.tree.identify(b"a")
-    again = Retried(path=b"a", identity=identity, arrival=Arrival.RENAMED)
+    again = Retried(path=b"a", identity=identity, arrival=Arrival.RENAMED, created_s=1.0)
     file = await rig.ctx.apply(file, again)
     async with at_work(rig):
         await turn(rig)

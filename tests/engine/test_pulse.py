@@ -23,7 +23,7 @@ def beats(
 
 def test_a_loop_that_waits_has_a_timer_pending(clock: SetClock) -> None:
     """However long it waits; only one that is not heard of after that is late."""
-    pulse = Pulse(clock)
+    pulse = Pulse(lambda: clock.boot_s)
     pulse.waiting("due", 1_000.0)
     clock.forward(1_000.0 + LATE_S)
     assert beats(pulse)
@@ -33,7 +33,7 @@ def test_a_loop_that_waits_has_a_timer_pending(clock: SetClock) -> None:
 
 def test_a_step_that_never_ends_is_no_work(clock: SetClock) -> None:
     """Unless bytes move, or a request is under way, whose own timer will end it."""
-    pulse = Pulse(clock)
+    pulse = Pulse(lambda: clock.boot_s)
     pulse.waiting("admission", 5_000.0)
     pulse.working("due")
     clock.forward(LATE_S + 0.1)
@@ -44,7 +44,7 @@ def test_a_step_that_never_ends_is_no_work(clock: SetClock) -> None:
 
 def test_a_journal_that_does_not_come_back_is_no_work(clock: SetClock) -> None:
     """A request that is under way excuses nothing then: its outcome could not be kept."""
-    pulse = Pulse(clock)
+    pulse = Pulse(lambda: clock.boot_s)
     pulse.waiting("due", 5_000.0)
     since = clock.now().boot_s
     assert beats(pulse, kept=since)
@@ -55,4 +55,4 @@ def test_a_journal_that_does_not_come_back_is_no_work(clock: SetClock) -> None:
 
 def test_nothing_to_do_is_well(clock: SetClock) -> None:
     """Before its loops have begun there is nothing to be late with."""
-    assert beats(Pulse(clock))
+    assert beats(Pulse(lambda: clock.boot_s))

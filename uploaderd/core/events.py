@@ -19,10 +19,14 @@ class Sighted:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Renamed:
-    """The same file stands at another path of its watch now."""
+    """The same file stands at another path of its watch now.
+
+    ``anew`` says that what was begun for it does not fit the new path.
+    """
 
     path: bytes
     identity: Identity
+    anew: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,11 +64,15 @@ class Withheld:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Retried:
-    """The operator wants it tried again, and it was found in the spool, perhaps brought back."""
+    """The operator wants it tried again, and it was found in the spool, perhaps brought back.
+
+    ``created_s`` is later than that of any other row of its path.
+    """
 
     path: bytes
     identity: Identity
     arrival: Arrival
+    created_s: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

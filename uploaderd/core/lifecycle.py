@@ -50,6 +50,8 @@ from uploaderd.core.transitions import (
 
 # What may be at the service already: a rename must not vouch for what was written before it.
 VOUCHED = frozenset({FileState.COMPLETING, FileState.UNCERTAIN, FileState.DONE, FileState.FAILED})
+# The same of what waits for a person: nothing but a look at the service tells.
+IN_DOUBT = frozenset({"held.target", "held.uncertain"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,6 +62,7 @@ class Decision:
         abandon: the local key of a session that nobody will finish; the journal notes the intent
             to cancel it in the same transaction.
         upload_state: what the session in use becomes, in the same transaction.
+        cut_off: what is under way in the session in use counts as sent without a reply.
         history: whether the change belongs into the file's history.
     """
 
@@ -67,6 +70,7 @@ class Decision:
     effects: tuple[Effect, ...]
     abandon: str | None = None
     upload_state: UploadState | None = None
+    cut_off: bool = False
     history: bool = True
 
 
@@ -110,6 +114,7 @@ def decide(file: File, event: Event, now: Now) -> Decision:
         effects=effects,
         abandon=file.upload if abandoned else None,
         upload_state=upload_state,
+        cut_off=isinstance(event, Withheld) and after.upload is not None,
         history=tells(file, after),
     )
 
@@ -122,12 +127,15 @@ def _apply(file: File, event: Event, now: Now) -> File:  # noqa: C901, PLR0911, 
                 "settling.seen",
                 now,
             )
-        case Renamed(path=path, identity=identity):
+        case Renamed(path=path, identity=identity, anew=anew):
             settling = file.state is FileState.SETTLING
-            if file.state in VOUCHED:  # so that filing still asks for the bytes
+            if (
+                file.state in VOUCHED or file.reason.code in IN_DOUBT
+            ):  # so that filing still asks for the bytes
                 identity = replace(identity, ctime_ns=file.identity.ctime_ns)
+            known = replace(file, upload=None, started_s=None, md5=None) if anew else file
             return replace(
-                file,
+                known,
                 path=path,
                 identity=identity,
                 arrival=Arrival.RENAMED if settling else file.arrival,
@@ -154,12 +162,13 @@ def _apply(file: File, event: Event, now: Now) -> File:  # noqa: C901, PLR0911, 
             return replace(file, upload=None, reason=why, finished_s=now.wall_s)
         case Withheld():
             return replace(file, reason=reason("held.operator"))
-        case Retried(path=path, identity=identity, arrival=arrival):
+        case Retried(path=path, identity=identity, arrival=arrival, created_s=created_s):
             found = replace(
                 file,
                 path=path,
                 identity=identity,
                 arrival=arrival,
+                created_s=created_s,
                 changed_s=now.wall_s,
                 finished_s=None,
                 filing=Filing.NONE,

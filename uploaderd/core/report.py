@@ -268,7 +268,8 @@ def headline(status: Document) -> str:
     said = []
     if status["trouble"]:
         said.append(f"Trouble: {status['trouble']}")
-    shut = [one["name"] for one in targets if one["state"] not in {GateState.OPEN, GateState.LIMITED}]
+    well = {GateState.OPEN, GateState.LIMITED}
+    shut = [one["name"] for one in targets if one["state"] not in well]
     if status["state"] == "draining":
         said.append("Stopping: what is on the wire comes to its end")
     elif status["state"] == "paused":

@@ -9,8 +9,8 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
-from uploaderd.core.events import Ambiguous, Cancelled, Withheld
-from uploaderd.core.lifecycle import awakened
+from uploaderd.core.events import Cancelled, Withheld
+from uploaderd.core.lifecycle import IN_DOUBT, awakened
 from uploaderd.core.model import FileState, Filing
 
 if TYPE_CHECKING:
@@ -44,6 +44,10 @@ class InapplicableError(ValueError):
         self.hint = hint or "see: uploaderd show"
 
 
+class Look:
+    """It is to be asked and looked for at once; nothing of what is asked already is given up."""
+
+
 class Return:
     """It has to be found in the spool again before it can be retried."""
 
@@ -54,8 +58,8 @@ UNDER_WAY = frozenset({S.SETTLING, S.QUEUED, S.UPLOADING, S.COMPLETING})
 ENDED = frozenset({S.DONE, S.FAILED, S.CANCELLED})
 
 
-def meant(verb: Verb, file: File, now_s: float) -> Event | Return | None:
-    """What follows from a verb at a wall time.
+def meant(verb: Verb, file: File) -> Event | Look | Return | None:
+    """What follows from a verb.
 
     Raises:
         InapplicableError: it does not apply to the file as it is.
@@ -68,7 +72,7 @@ def meant(verb: Verb, file: File, now_s: float) -> Event | Return | None:
         case Verb.RELEASE:
             return _release(file)
         case Verb.RETRY:
-            return _retry(file, now_s)
+            return _retry(file)
 
 
 def _cancel(file: File) -> Event | None:
@@ -88,6 +92,8 @@ def _hold(file: File) -> Event | None:
         raise InapplicableError("may have arrived already, so it cannot be held")
     if file.state in ENDED:
         raise InapplicableError(f"is {file.state.value}, so there is nothing to hold")
+    if file.reason.code in IN_DOUBT:
+        raise InapplicableError(f"is held already ({file.reason.code})")
     return Withheld()
 
 
@@ -102,13 +108,18 @@ def _release(file: File) -> Event:
     raise InapplicableError(f"is {file.state.value}, not held")
 
 
-def _retry(file: File, now_s: float) -> Event | Return:
+def _retry(file: File) -> Event | Look | Return:
     if file.reason.code == WITHHELD:
         raise InapplicableError("is held by the operator", "use: uploaderd release")
+    if file.reason.code == "held.target":
+        raise InapplicableError(
+            "may have arrived at a target that is not configured",
+            f"configure {file.target} again, then: uploaderd reload",
+        )
     if file.state in {S.HELD, S.DEFERRED}:
         return awakened(file, anew=True)
-    if file.state is S.UNCERTAIN:  # it is asked and looked for at once
-        return Ambiguous(due_s=now_s, looks=file.deferrals)
+    if file.state is S.UNCERTAIN:
+        return Look()
     if file.state in UNDER_WAY:
         raise InapplicableError(f"is {file.state.value}: it is under way already")
     if file.state is S.FAILED and file.filing is Filing.PENDING:

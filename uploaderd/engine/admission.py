@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from uploaderd import logs
 from uploaderd.core.deadline import Open, begin_in_s, may_open
-from uploaderd.core.events import Admitted, Due, Sighted
+from uploaderd.core.events import Admitted, Due, Held, Sighted
 from uploaderd.core.fitness import LIFE_S
 from uploaderd.core.gate import Gate, GateState
 from uploaderd.core.reasons import TARGET_TROUBLE, reason
@@ -50,7 +51,7 @@ class Admission:
     async def step(self, benched: Collection[str]) -> float:
         """Fill the free places; return in how many seconds to look again."""
         ctx = self._ctx
-        for service in ctx.services.values():
+        for service in list(ctx.services.values()):
             await self._tend_gate(service)
         shut = [s.name for s in ctx.services.values() if not self._takes(s)]
         passed = {*self._transfers, *benched}
@@ -77,10 +78,12 @@ class Admission:
 
     async def _take_up(self, file: File) -> None:
         ctx = self._ctx
+        place = ctx.places.get(file.watch)
+        if place is not None and place.leaving:  # since those before it were taken up
+            return
         service = ctx.services.get(file.target)
         if service is None:
-            log.warning("file.retargeted", id=file.id, target=file.target)
-            await self._settle_again(file)
+            await self._retarget(file)
             return
         if service.gate.state is GateState.PROBING and self._busy(service):
             return
@@ -89,6 +92,21 @@ class Admission:
         except StaleError:
             return
         self._start(service, admitted)
+
+    async def _retarget(self, file: File) -> None:
+        """Its target is not configured any more: it takes the watch's, unless it may have arrived.
+
+        What may have arrived waits for its target: only that one can tell.
+        """
+        ctx = self._ctx
+        upload = None if file.upload is None else await ctx.keep(ctx.journal.upload, file.upload)
+        if upload is not None and upload.complete_sent:
+            why = reason("held.target", target=file.target)
+            with suppress(StaleError):
+                await ctx.apply(await ctx.apply(file, Admitted()), Held(reason=why))
+            return
+        log.warning("file.retargeted", id=file.id, target=file.target)
+        await self._settle_again(file)
 
     async def _settle_again(self, file: File) -> None:
         """It settles anew, and takes the watch's target and the bandwidth of now."""

@@ -89,6 +89,8 @@ async def reconcile(ctx: Context, service: Service, file: File) -> None:
         return
     parts = await ctx.keep(ctx.journal.parts, upload.key)
     found = await superseded(ctx, file)
+    if not ctx.go.is_set():  # a pause came while it was read; it is looked at again then
+        return
     if found is not None:
         await ctx.apply(file, await _give_up(ctx, service, file, upload, found))
         return

@@ -150,8 +150,9 @@ class Context:
         missed: files that arrived and were not found under their name when they were to be moved.
         proved: under which identity an uncertain file was read again and was the same.
         resting: until when (wall time) nothing is filed in a watch, where nothing can be.
+        renewing: another configuration is being made ready: no watch is let go meanwhile.
         full: the watches whose disk takes nothing: until it does, nothing new is begun there.
-        returning: what the operator has tried again, by watch and inode, until it is seen.
+        returning: what the operator has tried again, by watch, device and inode, until it is seen.
         writing: since when (CLOCK_BOOTTIME) a settling file is held open for writing.
         hooks: what is run when a file has ended.
         keep_s: what ended longer ago is forgotten; None: nothing is.
@@ -182,9 +183,10 @@ class Context:
     go: asyncio.Event = field(default_factory=asyncio.Event)
     trouble: dict[str, str] = field(default_factory=dict)
     telling: Telling = field(default_factory=Telling)
-    returning: dict[tuple[str, int], File] = field(default_factory=dict)
+    returning: dict[tuple[str, int, int], File] = field(default_factory=dict)
     writing: dict[str, float] = field(default_factory=dict)
     resting: dict[str, float] = field(default_factory=dict)
+    renewing: bool = False
     full: set[str] = field(default_factory=set)
     missed: set[str] = field(default_factory=set)
     proved: dict[str, Identity] = field(default_factory=dict)

@@ -26,13 +26,19 @@ from uploaderd.engine.errands import Errands
 from uploaderd.engine.janitor import Janitor
 from uploaderd.engine.operator import Operator
 from uploaderd.engine.pulse import Pulse
-from uploaderd.engine.renewal import Escort, reconsider, settle_places, settle_services
+from uploaderd.engine.renewal import (
+    Escort,
+    reconsider,
+    recover_in,
+    settle_places,
+    settle_services,
+)
 from uploaderd.engine.retention import Retention
 from uploaderd.engine.senders import Senders
 from uploaderd.engine.settling import look
 from uploaderd.engine.transfer import Transfer
 from uploaderd.engine.watching import Watching
-from uploaderd.errors import JournalError
+from uploaderd.errors import ConfigError, JournalError
 from uploaderd.journal import StaleError
 
 if TYPE_CHECKING:
@@ -49,6 +55,8 @@ TICK_S = 5.0  # the longest sleep of a loop: what no event tells is noticed by t
 BENCH_S = 5.0  # how long a file rests whose handling met the unexpected
 LATEST_EVERY = 4  # so often the newcomers come first, lest a backlog hide them
 CHECK_S = 60.0  # how often waits that make no sense are looked for
+# Its looks at the disk stand in line behind copies of whole files.
+IN_NO_HURRY = frozenset({"retention"})
 SET_BACK_S = 1.0  # a step of the wall clock; less is its steering
 
 
@@ -66,7 +74,7 @@ class Engine:
         self.tasks: dict[str, asyncio.Task[None]] = {}
         self.draining = False
         self._watching = Watching(ctx, self._touched)
-        self._pulse = Pulse(ctx.clock)
+        self._pulse = Pulse(lambda: asyncio.get_running_loop().time())
         self._handled: set[str] = set()
         self._turns = 0
         self._benched: dict[str, float] = {}
@@ -112,8 +120,11 @@ class Engine:
         """Whether the operator paused it."""
         return self.senders.paused
 
-    def _bench_no_more(self) -> None:
-        """Let no file rest any longer."""
+    def _bench_no_more(self, file_id: str | None = None) -> None:
+        """Let a file, or none, rest any longer."""
+        if file_id is not None:
+            self._benched.pop(file_id, None)
+            return
         self._benched = {}
         self.ctx.resting.clear()
         self._janitor.rest_no_more()
@@ -126,10 +137,13 @@ class Engine:
             left: is told of each watch that went, once nothing of it is on its way any more.
 
         Raises:
+            ConfigError: it is stopping; nothing was changed.
             JournalError: nothing was changed.
         """
         ctx = self.ctx
         await ctx.keep(ctx.journal.watch, list(renewal.watches))
+        if self.draining:
+            raise ConfigError("the daemon is stopping", hint="reload it when it runs again")
         config = renewal.config
         ctx.transfer, ctx.retry = config.transfer, config.retry
         ctx.hooks, ctx.keep_s = config.hooks, config.journal.keep_s
@@ -148,6 +162,7 @@ class Engine:
             for place in gone:
                 self._spawn(self._escort.see_off(place, left))
         try:
+            await recover_in(ctx, begun, self.tasks)
             await reconsider(ctx)
         except JournalError as error:
             ctx.in_trouble("journal", error)
@@ -180,7 +195,8 @@ class Engine:
     ) -> None:
         """Do a step, then wait for its event or its time; trouble only delays the next one."""
         while True:
-            self._pulse.working(name)
+            if name not in IN_NO_HURRY:
+                self._pulse.working(name)
             try:
                 if "journal" in self.ctx.trouble:  # nothing is begun until a write succeeds
                     await self.ctx.keep(self.ctx.journal.prove)
@@ -196,7 +212,8 @@ class Engine:
                 log.exception("loop.trouble")
                 pause_s = BENCH_S
                 wake.clear()
-            self._pulse.waiting(name, pause_s)
+            if name not in IN_NO_HURRY:
+                self._pulse.waiting(name, pause_s)
             await wait_for(wake, pause_s)
 
     async def _cancel(self) -> float:
@@ -265,7 +282,8 @@ class Engine:
             await self.ctx.keep(self.ctx.journal.bring_near, now.wall_s + longest_s)
 
     async def _handle_alone(self, file: File) -> None:
-        if file.id not in self._handled and not self.draining:
+        free = len(self._handled) < HANDLERS and not self.draining
+        if free and file.id not in self._handled:
             self._handled.add(file.id)
             await self._handle(file)
 
@@ -342,7 +360,12 @@ class Engine:
         return await self.admission.step([k for k, t in self._benched.items() if t > now_s])
 
     def _begin(self, service: Service, file: File) -> None:
-        transfer = Transfer(self.ctx, self.ctx.places[file.watch], service, self.senders, file)
+        place = self.ctx.places.get(file.watch)
+        if place is None:  # it was let go at this very moment
+            self._stranded.add(file.id)
+            self.ctx.wakes.due.set()
+            return
+        transfer = Transfer(self.ctx, place, service, self.senders, file)
         self.transfers[file.id] = transfer
         self.tasks[file.id] = task = self._spawn(self._carry(transfer))
         # A task that is cancelled before its first step runs none of its own clauses.

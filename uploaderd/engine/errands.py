@@ -19,7 +19,7 @@ from uploaderd.config.units import human_duration
 from uploaderd.core.errands import LONGEST_S, Errand, ErrandState, wait_s
 from uploaderd.engine.aftercare import receipt_of
 from uploaderd.errors import JournalError
-from uploaderd.hooks import Order
+from uploaderd.hooks import Ended, Order
 from uploaderd.journal import StaleError
 from uploaderd.spool.naming import RECEIPT
 
@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     from uploaderd.config import Hook
     from uploaderd.core.model import File
     from uploaderd.engine.context import Context
-    from uploaderd.hooks import Ended
 
 log = logs.get(__name__)
 
@@ -125,6 +124,9 @@ class Errands:
             with suppress(JournalError, StaleError):  # then the next start finds that it began
                 await ctx.keep(ctx.journal.errand_interrupted, begun, ctx.wall_s)
             raise
+        except Exception as error:  # what a program cannot be started for is no end of the daemon
+            log.exception("hook.trouble", id=errand.file)
+            ended = Ended(outcome="missing", text=f"it could not be started: {error}")
         await self._keep(hook, begun, file, ended)
         self._resting.pop(errand.key, None)
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from uploaderd import logs
 from uploaderd.core.events import Gone, Renamed, Retried, Sighted
-from uploaderd.core.lifecycle import VOUCHED, Decision, decide
+from uploaderd.core.lifecycle import IN_DOUBT, VOUCHED, Decision, decide
 from uploaderd.core.model import TERMINAL, Arrival, File, FileState, Filing, Identity, Now
 from uploaderd.core.reasons import reason
 from uploaderd.core.verbs import UNWANTED, WITHHELD
@@ -110,11 +110,13 @@ class Intake:
     ) -> File | tuple[File, Decision] | None:
         if existing is None or existing.state in TERMINAL:
             return self._judge_free(existing, path, seen, others, now)
+        operators = existing.reason.code == WITHHELD
+        if seen.identity is None and operators and self._may_come_back(existing):
+            return None
         if seen.identity is None or self._is_buried(existing, path, seen.identity, others):
             return existing, decide(existing, Gone(), now)
         changed = seen.identity != existing.identity
         written = seen.arrival is not Arrival.FOUND and existing.state is FileState.SETTLING
-        operators = existing.reason.code == WITHHELD
         if operators or _grows(existing, seen) or not (changed or written):
             return None
         arrival = Arrival.WRITTEN if seen.arrival is Arrival.FOUND else seen.arrival
@@ -132,15 +134,17 @@ class Intake:
         identity = seen.identity
         if identity is None:
             return None
-        back = self._ctx.returning.get((self._place.name, identity.inode))
+        back = self._ctx.returning.get((self._place.name, identity.dev, identity.inode))
         if back is not None:
-            retried = Retried(path=path, identity=identity, arrival=seen.arrival)
+            retried = Retried(
+                path=path, identity=identity, arrival=seen.arrival, created_s=_after(back, ended)
+            )
             return back, decide(back, retried, now)
         if ended is not None and self._is_kept(ended, identity):
             return None
         for other in others:
             if self._was_renamed(other, path, identity):
-                return other, decide(other, Renamed(path=path, identity=identity), now)
+                return other, decide(other, self._renamed(other, path, identity), now)
         return self._judge_new(ended, path, seen, identity, now)
 
     def _was_renamed(self, other: File, path: bytes, identity: Identity) -> bool:
@@ -151,16 +155,32 @@ class Intake:
         """
         if other.path == path or not other.identity.same_bytes(identity):
             return False
-        if other.state not in {FileState.COMPLETING, FileState.UNCERTAIN} | TERMINAL:
-            purpose = self._place.purpose_of(path)
-            same_name = other.path.rpartition(b"/")[2] == path.rpartition(b"/")[2]
-            if not same_name or purpose != other.purpose:
-                return False
+        followed = {FileState.COMPLETING, FileState.UNCERTAIN} | TERMINAL
+        held = other.reason.code in {WITHHELD} | IN_DOUBT  # by whatever name
+        if other.state not in followed and not held and not self._is_same_upload(other, path):
+            return False
         try:
             there = self._place.tree.identify(other.path)
         except SpoolError:
             return True
         return there.inode != identity.inode  # else it is a second link to the same file
+
+    def _may_come_back(self, held: File) -> bool:
+        """Whether its file system may only be away: what an operator holds is not let go for it."""
+        try:
+            return self._place.tree.device_of(held.path) != held.identity.dev
+        except SpoolError:
+            return True
+
+    def _is_same_upload(self, other: File, path: bytes) -> bool:
+        """Whether an upload that was begun for it would fit its other path too."""
+        same_name = other.path.rpartition(b"/")[2] == path.rpartition(b"/")[2]
+        return same_name and self._place.purpose_of(path) == other.purpose
+
+    def _renamed(self, other: File, path: bytes, identity: Identity) -> Renamed:
+        held = other.reason.code == WITHHELD
+        anew = held and not self._is_same_upload(other, path)
+        return Renamed(path=path, identity=identity, anew=anew)
 
     def _is_buried(
         self, existing: File, path: bytes, identity: Identity, others: Sequence[File]
@@ -172,9 +192,11 @@ class Intake:
         return any(self._was_renamed(other, path, identity) for other in vouched)
 
     def _is_kept(self, ended: File, identity: Identity | None) -> bool:
-        """Whether this very content arrived from here, and stays."""
-        kept = self._place.settings.after_upload == "keep"
-        return kept and ended.state is FileState.DONE and identity == ended.identity
+        """Whether this very content arrived from here and was left here, whatever holds now.
+
+        What was moved back from done/ has another ctime.
+        """
+        return ended.state is FileState.DONE and identity == ended.identity
 
     def _has_left(self, path: bytes, identity: Identity) -> bool:
         """Whether this content does not stand at the path any more."""
@@ -191,8 +213,9 @@ class Intake:
             same = identity.same_bytes(ended.identity)
             if same and ended.filing is Filing.FILED and self._has_left(path, ended.identity):
                 return None  # the sighting is older than the move
-            unwanted = ended.reason.code == UNWANTED
-            if unwanted and same:
+            # A device's number may change with a reboot.
+            known = replace(identity, dev=ended.identity.dev)
+            if ended.reason.code == UNWANTED and known.same_bytes(ended.identity):
                 return None
         settings = self._place.settings
         # Of a path's rows the latest counts, also where the wall clock was set back in between.
@@ -213,6 +236,13 @@ class Intake:
             owner=self._ctx.owner,
             due_s=now.wall_s,
         )
+
+
+def _after(back: File, ended: File | None) -> float:
+    """When a file that came back counts as made: of a path's rows the latest counts."""
+    if ended is None or ended.id == back.id:
+        return back.created_s
+    return max(back.created_s, ended.created_s + LATER_S)
 
 
 def _grows(existing: File, seen: Seen) -> bool:

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 from uploaderd import logs
 from uploaderd.core.gate import GateState
 from uploaderd.core.model import FileState
-from uploaderd.core.report import full_path
-from uploaderd.core.verbs import InapplicableError, Return, Verb, meant
+from uploaderd.core.report import escape_path, full_path
+from uploaderd.core.verbs import InapplicableError, Look, Return, Verb, meant
 from uploaderd.errors import NotApplicableError, SpoolError
 from uploaderd.journal import StaleError
 
@@ -32,7 +32,7 @@ class Operator:
         ctx: the engine's context.
         senders: who stop while it is paused.
         tasks: the transfers' tasks by file, to be stopped before their file is decided about.
-        awaken: ends every rest, for whoever waits for what was mended.
+        awaken: ends the rest of a file, or every rest, for whoever waits for what was mended.
         look: has a path of a watch taken in.
 
     Attributes:
@@ -44,15 +44,17 @@ class Operator:
         ctx: Context,
         senders: Senders,
         tasks: Mapping[str, asyncio.Task[None]],
-        awaken: Callable[[], None],
+        awaken: Callable[[str | None], None],
         look: Callable[[Place, bytes], Awaitable[None]],
     ) -> None:
         self.condemned: set[str] = set()
+        self._word = asyncio.Lock()  # the last one counts, in the journal and here
         self._ctx = ctx
         self._senders = senders
         self._tasks = tasks
         self._awaken = awaken
         self._look = look
+        self._returns = asyncio.Lock()  # one at a time is brought back
 
     async def recall(self) -> None:
         """Take over what was said to the daemon before this one."""
@@ -66,27 +68,29 @@ class Operator:
     async def pause(self) -> None:
         """Begin no request more, across restarts too; those under way end by themselves."""
         ctx = self._ctx
-        await ctx.keep(ctx.journal.set_setting, PAUSED, "yes")
-        ctx.go.clear()
-        self._senders.paused = True
-        log.warning("daemon.paused", text="The operator paused it.")
+        async with self._word:
+            await ctx.keep(ctx.journal.set_setting, PAUSED, "yes")
+            ctx.go.clear()
+            self._senders.paused = True
+            log.warning("daemon.paused", text="The operator paused it.")
 
     async def resume(self) -> None:
         """Go on; a target that is shut is probed at once."""
         ctx = self._ctx
-        await ctx.keep(ctx.journal.set_setting, PAUSED, None)
-        shut = [s for s in ctx.services.values() if s.gate.state is GateState.SHUT]
-        await ctx.keep(ctx.journal.awaken, [service.name for service in shut], ctx.wall_s)
-        for service in shut:
-            service.gate = service.gate.probing()
-        ctx.go.set()
-        self._senders.paused = False
-        self.rouse()
-        log.info("daemon.resumed")
+        async with self._word:
+            await ctx.keep(ctx.journal.set_setting, PAUSED, None)
+            shut = [s for s in ctx.services.values() if s.gate.state is GateState.SHUT]
+            await ctx.keep(ctx.journal.awaken, [service.name for service in shut], ctx.wall_s)
+            for service in shut:
+                service.gate = service.gate.probing()
+            ctx.go.set()
+            self._senders.paused = False
+            self.rouse()
+            log.info("daemon.resumed")
 
     def rouse(self) -> None:
         """Let everything be looked at now."""
-        self._awaken()
+        self._awaken(None)
         self._senders.pump()
         wakes = self._ctx.wakes
         for wake in (wakes.admission, wakes.due, wakes.cancels, wakes.errands, wakes.retention):
@@ -115,7 +119,7 @@ class Operator:
             if file is None:
                 return None
             try:
-                event = meant(verb, file, ctx.wall_s)
+                event = meant(verb, file)
             except InapplicableError as error:
                 raise NotApplicableError(
                     f"{full_path(file)} {error.why}", hint=error.hint
@@ -123,7 +127,15 @@ class Operator:
             if event is None:
                 return file
             if isinstance(event, Return):
-                return await self._bring_back(file)
+                if not self._returns.locked():
+                    async with self._returns:
+                        return await self._bring_back(file)
+                async with self._returns:  # whoever was there first may have done it
+                    continue
+            if isinstance(event, Look):
+                await ctx.keep(ctx.journal.look_now, file.id, ctx.wall_s)
+                self._awaken(file.id)
+                return file
             task = self._tasks.get(file_id)
             if file.state is FileState.UPLOADING and task is not None:
                 self.condemned.add(file_id)  # or it would be taken up again at once
@@ -135,13 +147,25 @@ class Operator:
             except StaleError:
                 continue
 
+    async def _must_be_free(self, place: Place, path: bytes) -> None:
+        """Refuse a name that another file at work still goes by, though it stands there no more."""
+        ctx = self._ctx
+        if await ctx.keep(ctx.journal.at_work, place.name, path) is None:
+            return
+        try:
+            await ctx.disk(place.tree.identify, path)  # then another name is chosen anyway
+        except SpoolError as error:
+            raise NotApplicableError(
+                f"another file is just leaving {escape_path(path)}", hint="try again in a moment"
+            ) from error
+
     async def _bring_back(self, file: File) -> File:
         """Find an ended file in the spool again, and take it up under its own id.
 
         Killed once it was moved, the next scan takes it for a new file.
         """
         ctx = self._ctx
-        place = ctx.places.get(file.watch)
+        place = ctx.watched.get(file.watch)
         if place is None:
             raise NotApplicableError(
                 f"{full_path(file)} lies in a folder that is not watched any more",
@@ -151,7 +175,9 @@ class Operator:
         path, key = file.path, None
         try:
             there = await ctx.disk(place.tree.identify, filed_as or path)
-            key = (place.name, there.inode)
+            if filed_as is not None:
+                await self._must_be_free(place, path)
+            key = (place.name, there.dev, there.inode)
             ctx.returning[key] = file  # whoever sees it first takes it for this file
             if filed_as is not None:
                 path = await ctx.disk(place.filing.bring_back, filed_as, path, owner=file.id)

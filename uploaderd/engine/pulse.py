@@ -10,25 +10,30 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from uploaderd.seams import Clock
+    from collections.abc import Callable
 
 LATE_S = 30.0  # a step of a loop, or one call of the journal, may take so long
 
 
 class Pulse:
-    """The promises of the loops: by when each is heard of again."""
+    """The promises of the loops: by when each is heard of again.
 
-    def __init__(self, clock: Clock) -> None:
-        self._clock = clock
+    Args:
+        time_s: seconds of the clock that the loops' timers follow: it stands still in a suspend,
+            as the watchdog's does.
+    """
+
+    def __init__(self, time_s: Callable[[], float]) -> None:
+        self._time_s = time_s
         self._by: dict[str, float] = {}
 
     def working(self, loop: str) -> None:
         """A loop begins a step."""
-        self._by[loop] = self._clock.now().boot_s
+        self._by[loop] = self._time_s()
 
     def waiting(self, loop: str, wait_s: float) -> None:
         """A loop begins to wait, for so long at most."""
-        self._by[loop] = self._clock.now().boot_s + wait_s
+        self._by[loop] = self._time_s() + wait_s
 
     def beats(self, *, moving: bool, asking: bool, kept_since_s: float | None) -> bool:
         """Whether it gets on.
@@ -36,11 +41,11 @@ class Pulse:
         Args:
             moving: bytes moved within the last seconds.
             asking: a request is under way.
-            kept_since_s: since when (CLOCK_BOOTTIME) the journal's oldest call waits, or None.
+            kept_since_s: since when the journal's oldest call waits, or None.
         """
         if moving:
             return True
-        late_s = self._clock.now().boot_s - LATE_S
+        late_s = self._time_s() - LATE_S
         if kept_since_s is not None and kept_since_s < late_s:
             return False
         return asking or all(by_s >= late_s for by_s in self._by.values())

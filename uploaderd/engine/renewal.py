@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from uploaderd import logs
-from uploaderd.core.events import Due
+from uploaderd.core.events import Due, Recovered
 from uploaderd.core.gate import GateState
 from uploaderd.core.model import FileState, Filing
 from uploaderd.core.reasons import TARGET_TROUBLE
@@ -21,7 +21,7 @@ from uploaderd.errors import UploaderdError
 from uploaderd.journal import StaleError
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping
+    from collections.abc import Awaitable, Callable, Mapping, Sequence
 
     from uploaderd.config import Config, Watch
     from uploaderd.core.model import File
@@ -99,6 +99,17 @@ async def reconsider(ctx: Context) -> None:
             await ctx.apply(file, Due())
 
 
+async def recover_in(
+    ctx: Context, places: Sequence[Place], tasks: Mapping[str, asyncio.Task[None]]
+) -> None:
+    """Take over what an earlier daemon left of watches that were not configured since."""
+    for place in places:
+        for file in await ctx.keep(ctx.journal.in_the_middle, place.name):
+            if file.id not in tasks:
+                with suppress(StaleError):
+                    await ctx.apply(file, Recovered())
+
+
 class Escort:
     """Sees to its end what was in the middle when its watch was taken away.
 
@@ -129,7 +140,7 @@ class Escort:
         while place.leaving:
             try:
                 files = await self._ctx.keep(self._ctx.journal.in_the_middle, place.name)
-                if not files:
+                if not files and not self._ctx.renewing:
                     break
                 await self._revive()
                 await asyncio.gather(*(self._further(file) for file in files))
@@ -146,10 +157,12 @@ class Escort:
             log.info("watch.left", watch=place.name)
 
     async def _further(self, file: File) -> None:
-        """Wait for its transfer, or do what it needs if its time has come."""
-        task = self._tasks.get(file.id)
-        if task is not None:
-            await asyncio.wait({task})
+        """Do what it needs if its time has come; one that is being sent goes on by itself."""
+        if file.id in self._tasks:
+            return
+        if file.state in ON_THE_WIRE:  # it broke off, or was never taken up
+            with suppress(StaleError):
+                await self._ctx.apply(file, Recovered())
             return
         due = file.due_s is None or file.due_s <= self._ctx.wall_s
         if due and (file.state is FileState.UNCERTAIN or file.filing is Filing.PENDING):

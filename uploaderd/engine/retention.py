@@ -82,7 +82,7 @@ def _is_forgettable(file: File, place: Place) -> bool:
     match file.state:
         case FileState.DONE if kept and file.reason.code != "done.already_uploaded":
             return False  # that content never goes again, whenever it comes
-        case FileState.DONE if kept:
+        case FileState.DONE:  # it may have been left there before that was changed
             return _has_left(place.tree, file, surely=False)
         case FileState.CANCELLED if file.reason.code == "cancelled.operator":
             return _has_left(place.tree, file, surely=True)

@@ -80,6 +80,7 @@ class Watching:
                     return
                 if not batch and whole:  # a full scan, of which nothing was lost
                     self._ctx.is_well(place.watching)
+                    self._ctx.is_well(place.name)  # whoever said so may listen no more
                 elif not batch:
                     whole = True
                     await place.watcher.rescan_now()

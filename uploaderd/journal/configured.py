@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from uploaderd.journal.questions import WATCHED, Questions
+from uploaderd.journal.questions import ENDED, WATCHED, Questions
 from uploaderd.journal.rows import to_file
 
 if TYPE_CHECKING:
@@ -31,6 +31,26 @@ class Configured(Questions):
             (watch,),
         )
         return [to_file(row) for row in rows]
+
+    def at_work(self, watch: str, path: bytes) -> File | None:
+        """The file at work that goes by a path, whether it stands there or not."""
+        row = self._one(
+            "SELECT * FROM files WHERE watch = ? AND path = ?"
+            f" AND (filing = 'pending' OR state NOT IN {ENDED})",
+            (watch, path),
+        )
+        return None if row is None else to_file(row)
+
+    def look_now(self, file_id: str, now_s: float) -> None:
+        """Let an uncertain file be asked about now, without a step that would overtake an answer.
+
+        It has a new due time and no new version.
+        """
+        with self.transaction() as db:
+            db.execute(
+                "UPDATE files SET due = ? WHERE id = ? AND state = 'uncertain' AND due > ?",
+                (now_s, file_id, now_s),
+            )
 
     def reconsider(self, now_s: float) -> None:
         """Let everything be looked at now that another configuration may have mended."""

@@ -253,6 +253,7 @@ class Journal(Counting, Following, Configured, Errands, Retention):
         """Let no file wait longer because the wall clock was set back."""
         with self.transaction() as db:
             db.execute("UPDATE files SET due = due - ? WHERE due IS NOT NULL", (by_s,))
+            db.execute("UPDATE errands SET due = due - ? WHERE state <> 'done'", (by_s,))
 
 
 def _insert(db: sqlite3.Connection, table: str, values: Values) -> None:
@@ -280,7 +281,7 @@ def _insert_file(db: sqlite3.Connection, file: File) -> File:
 
 
 def _record(db: sqlite3.Connection, before: File, decision: Decision, event: str) -> File:
-    values = lifecycle_values(decision.file)
+    values = lifecycle_values(decision.file) | {"created": decision.file.created_s}
     settings = ", ".join(f"{name} = :{name}" for name in values if name != "id")
     row = db.execute(
         f"UPDATE files SET {settings}, version = version + 1"
@@ -291,6 +292,8 @@ def _record(db: sqlite3.Connection, before: File, decision: Decision, event: str
         raise StaleError(f"file {before.id} went on meanwhile")
     if decision.abandon is not None:
         _abandon(db, decision, decision.abandon)
+    elif decision.cut_off and decision.file.upload is not None:
+        _cut_off(db, decision.file.id, decision.file.upload)
     if decision.upload_state is not None and decision.file.upload is not None:
         db.execute(
             "UPDATE uploads SET state = :state,"

@@ -53,6 +53,7 @@ class Tree:
         self.claims = Claims()
         self._lock = threading.Lock()
         self._fd: int | None = None
+        self._ended = False
         self._here = (0, 0)
         self._openings = 0
         self._leases: dict[int, bool] = {}
@@ -73,6 +74,12 @@ class Tree:
     def close(self) -> None:
         """Let go of the folder; a later access opens it again."""
         with self._lock:
+            self._drop()
+
+    def end(self) -> None:
+        """Let go of the folder for good: whoever comes late is refused, and opens nothing again."""
+        with self._lock:
+            self._ended = True
             self._drop()
 
     def file_system(self) -> str | None:
@@ -227,6 +234,8 @@ class Tree:
             return os.dup(self._fd), self._openings
 
     def _reopen(self) -> None:
+        if self._ended:
+            raise SpoolError(f"The watched folder {self.root} is not watched any more.")
         self._leases.clear()
         try:
             fd = os.open(self.root, beneath.FOLDER)
