@@ -92,7 +92,7 @@ uploading  Cancelled>cancelled
 deferred   Cancelled>cancelled
 held       Cancelled>cancelled
 settling   Withheld>held
-queued     Withheld>held
+queued     Withheld>held Held>held
 uploading  Withheld>held
 deferred   Withheld>held
 held       Withheld>held

@@ -64,6 +64,7 @@ TABLE: dict[FileState, dict[type[Event], FileState]] = {
         Cancelled: S.CANCELLED,
         Withheld: S.HELD,
         Admitted: S.UPLOADING,
+        Held: S.HELD,
         Recovered: S.QUEUED,
     },
     S.UPLOADING: {

@@ -103,7 +103,7 @@ class Admission:
         if upload is not None and upload.complete_sent:
             why = reason("held.target", target=file.target)
             with suppress(StaleError):
-                await ctx.apply(await ctx.apply(file, Admitted()), Held(reason=why))
+                await ctx.apply(file, Held(reason=why))
             return
         log.warning("file.retargeted", id=file.id, target=file.target)
         await self._settle_again(file)

@@ -137,8 +137,9 @@ async def _take_away(ctx: Context, place: Place, file: File, name: bytes) -> Non
         log.debug("file.removed", id=file.id, how=moved.value)
     else:
         moved = Moved.ALREADY
-    if moved is Moved.SOURCE_GONE and file.id not in ctx.missed:
-        # By the next scan it is known whether it was removed or has got another name.
+    if moved is Moved.SOURCE_GONE and (file.id not in ctx.missed or place.leaving):
+        # By the next scan it is known whether it was removed or has got another name; a watch that
+        # leaves has none, so there it waits until the watch is back.
         ctx.missed.add(file.id)
         detail, due_s = "It is not under its name any more.", ctx.wall_s + place.settings.rescan_s
         await ctx.apply(file, FilingFailed(detail=detail, due_s=due_s))

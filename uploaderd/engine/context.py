@@ -153,6 +153,7 @@ class Context:
         renewing: another configuration is being made ready: no watch is let go meanwhile.
         full: the watches whose disk takes nothing: until it does, nothing new is begun there.
         returning: what the operator has tried again, by watch, device and inode, until it is seen.
+        absent: since when (CLOCK_BOOTTIME) a file that the operator holds is not where it was.
         writing: since when (CLOCK_BOOTTIME) a settling file is held open for writing.
         hooks: what is run when a file has ended.
         keep_s: what ended longer ago is forgotten; None: nothing is.
@@ -184,6 +185,7 @@ class Context:
     trouble: dict[str, str] = field(default_factory=dict)
     telling: Telling = field(default_factory=Telling)
     returning: dict[tuple[str, int, int], File] = field(default_factory=dict)
+    absent: dict[str, float] = field(default_factory=dict)
     writing: dict[str, float] = field(default_factory=dict)
     resting: dict[str, float] = field(default_factory=dict)
     renewing: bool = False
@@ -242,6 +244,8 @@ class Context:
         self.wakes.news.set()
         if after.state is not FileState.SETTLING:
             self.writing.pop(after.id, None)
+        if after.state is not FileState.HELD:
+            self.absent.pop(after.id, None)
         if after.state not in {FileState.COMPLETING, FileState.UNCERTAIN}:
             self.proved.pop(after.id, None)
         if after.filing is not model.Filing.PENDING:

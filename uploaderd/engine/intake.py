@@ -111,8 +111,9 @@ class Intake:
         if existing is None or existing.state in TERMINAL:
             return self._judge_free(existing, path, seen, others, now)
         operators = existing.reason.code == WITHHELD
-        if seen.identity is None and operators and self._may_come_back(existing):
+        if seen.identity is None and operators and self._may_come_back(existing, now):
             return None
+        self._ctx.absent.pop(existing.id, None)
         if seen.identity is None or self._is_buried(existing, path, seen.identity, others):
             return existing, decide(existing, Gone(), now)
         changed = seen.identity != existing.identity
@@ -165,8 +166,14 @@ class Intake:
             return True
         return there.inode != identity.inode  # else it is a second link to the same file
 
-    def _may_come_back(self, held: File) -> bool:
-        """Whether its file system may only be away: what an operator holds is not let go for it."""
+    def _may_come_back(self, held: File, now: Now) -> bool:
+        """Whether it may only be away: what an operator holds is not let go at the first look.
+
+        Its other name may be seen a moment later, and its file system may be mounted again.
+        """
+        since_s = self._ctx.absent.setdefault(held.id, now.boot_s)
+        if now.boot_s - since_s < self._place.settings.rescan_s:
+            return True
         try:
             return self._place.tree.device_of(held.path) != held.identity.dev
         except SpoolError:

@@ -21,7 +21,7 @@ from uploaderd.errors import UploaderdError
 from uploaderd.journal import StaleError
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping, Sequence
+    from collections.abc import Awaitable, Callable, Collection, Mapping
 
     from uploaderd.config import Config, Watch
     from uploaderd.core.model import File
@@ -99,13 +99,11 @@ async def reconsider(ctx: Context) -> None:
             await ctx.apply(file, Due())
 
 
-async def recover_in(
-    ctx: Context, places: Sequence[Place], tasks: Mapping[str, asyncio.Task[None]]
-) -> None:
+async def recover_in(ctx: Context, renewal: Renewal, busy: Collection[str]) -> None:
     """Take over what an earlier daemon left of watches that were not configured since."""
-    for place in places:
-        for file in await ctx.keep(ctx.journal.in_the_middle, place.name):
-            if file.id not in tasks:
+    for name in renewal.places:
+        for file in await ctx.keep(ctx.journal.in_the_middle, name):
+            if file.id not in busy:
                 with suppress(StaleError):
                     await ctx.apply(file, Recovered())
 
@@ -140,9 +138,11 @@ class Escort:
         while place.leaving:
             try:
                 files = await self._ctx.keep(self._ctx.journal.in_the_middle, place.name)
+                files = [file for file in files if file.id not in self._ctx.missed]
                 if not files and not self._ctx.renewing:
                     break
-                await self._revive()
+                with suppress(StaleError):
+                    await self._revive()
                 await asyncio.gather(*(self._further(file) for file in files))
             except UploaderdError as error:
                 self._ctx.in_trouble("journal", error)
