@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random  # noqa: TID251 - chance is made here and handed in
+import signal
 import socket
 import time
 import uuid
@@ -48,6 +49,8 @@ async def run(config: Config, env: Mapping[str, str], seams: Seams | None = None
         ConfigError: the configuration's surroundings are wrong; nothing was begun.
         JournalError: the journal cannot be used, or was found to be damaged on the way.
     """
+    # Before there is anything to reload, the signal's default would end the process.
+    asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, lambda: None)
     keys = keys_of(config, env)
     speak(config, env, keys)
     seams = seams or Seams()

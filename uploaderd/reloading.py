@@ -95,7 +95,7 @@ class Reloader:
                     f"daemon.{name} cannot change while the daemon runs",
                     hint="restart it, or put the old value back",
                 )
-        before = {target.name: target for target in used(self.config)}
+        before = {target.name: target for target in self.config.targets}
         ctx = self._engine.ctx
         for target in used(config):
             old = before.get(target.name)
@@ -104,7 +104,7 @@ class Reloader:
             )
             if not moved:
                 continue
-            count = await ctx.keep(ctx.journal.sessions_at, target.name)
+            count = await ctx.keep(ctx.journal.sessions_at, target.name, ctx.wall_s)
             if count or target.flavour != (old and old.flavour):
                 raise ConfigError(
                     f"target {target.name} gets another address, and {count} uploads are open at "

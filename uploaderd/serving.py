@@ -57,6 +57,7 @@ class Serving:
         )
         self._stop = asyncio.Event()
         self._begun = asyncio.Event()
+        self._reloads = 0  # under way
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def run(self, stack: AsyncExitStack) -> None:
@@ -88,10 +89,12 @@ class Serving:
     async def reload(self) -> None:
         """Take over the changed configuration; as ``Reloader.reload``."""
         self._notifier.reloading(time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000)
+        self._reloads += 1
         try:
             await self._reloader.reload()
         finally:
-            if self._begun.is_set():
+            self._reloads -= 1
+            if self._begun.is_set() and not self._reloads:
                 self._notifier.ready()
 
     def _hang_up(self) -> None:

@@ -46,11 +46,11 @@ def test_each_pair_is_an_event_that_applies_or_a_refusal_that_says_why(
         file = replace(file, filing=Filing.FILED)
     if ROWS[state, verb] == "-":
         with pytest.raises(InapplicableError) as refused:
-            meant(verb, file)
+            meant(verb, file, NOW.wall_s)
         assert refused.value.why
         assert refused.value.hint
         return
-    event = meant(verb, file)
+    event = meant(verb, file, NOW.wall_s)
     assert SAID[type(event)] == ROWS[state, verb]
     if event is not None and not isinstance(event, Look | Return):
         decide(file, event, NOW)
@@ -62,10 +62,10 @@ def test_what_is_held_is_released_where_it_was(state: FileState) -> None:
     held = decide(a_file(state, started_s=1_100.0), Withheld(), NOW).file
     assert held.reason.code == "held.operator"
     assert held.due_s is None
-    assert meant(Verb.HOLD, held) is None
+    assert meant(Verb.HOLD, held, NOW.wall_s) is None
     with pytest.raises(InapplicableError, match="held by the operator"):
-        meant(Verb.RETRY, held)
-    event = meant(Verb.RELEASE, held)
+        meant(Verb.RETRY, held, NOW.wall_s)
+    event = meant(Verb.RELEASE, held, NOW.wall_s)
     assert event == Due(anew=True)
     released = decide(held, event, NOW).file
     assert (released.state, released.upload) == (S.QUEUED, "u1")
@@ -74,14 +74,14 @@ def test_what_is_held_is_released_where_it_was(state: FileState) -> None:
 def test_what_nobody_vouched_for_settles_after_its_release() -> None:
     """A file that was held while it settled may be half written."""
     held = decide(a_file(S.SETTLING), Withheld(), NOW).file
-    event = meant(Verb.RELEASE, held)
+    event = meant(Verb.RELEASE, held, NOW.wall_s)
     assert isinstance(event, Sighted)
 
 
 def test_a_retried_file_has_its_restarts_back() -> None:
     """What was begun anew too often gets all its tries again."""
     file = a_file(S.HELD, started_s=1_100.0, restarts=5, reason=reason("held.auth", detail="x"))
-    event = meant(Verb.RETRY, file)
+    event = meant(Verb.RETRY, file, NOW.wall_s)
     assert isinstance(event, Due)
     assert decide(file, event, NOW).file.restarts == 0
 
@@ -89,14 +89,14 @@ def test_a_retried_file_has_its_restarts_back() -> None:
 def test_a_cancelled_file_is_looked_for_where_it_lies() -> None:
     """One that the operator cancelled can be retried, and cancelling it again is no error."""
     file = decide(a_file(S.QUEUED), Cancelled(), NOW).file
-    assert isinstance(meant(Verb.RETRY, file), Return)
-    assert meant(Verb.CANCEL, file) is None
+    assert isinstance(meant(Verb.RETRY, file, NOW.wall_s), Return)
+    assert meant(Verb.CANCEL, file, NOW.wall_s) is None
 
 
 def test_a_failed_file_that_is_just_being_filed_is_not_retried() -> None:
     """It would be moved back while it is moved away."""
     with pytest.raises(InapplicableError, match="just being moved"):
-        meant(Verb.RETRY, a_file(S.FAILED))
+        meant(Verb.RETRY, a_file(S.FAILED), NOW.wall_s)
 
 
 def test_what_may_have_arrived_elsewhere_is_neither_held_nor_sent_again() -> None:
@@ -104,5 +104,5 @@ def test_what_may_have_arrived_elsewhere_is_neither_held_nor_sent_again() -> Non
     file = a_file(S.HELD, started_s=1_100.0, reason=reason("held.target", target="x"))
     for verb in (Verb.RETRY, Verb.HOLD, Verb.RELEASE):
         with pytest.raises(InapplicableError):
-            meant(verb, file)
-    assert meant(Verb.CANCEL, file) == Cancelled()
+            meant(verb, file, NOW.wall_s)
+    assert meant(Verb.CANCEL, file, NOW.wall_s) == Cancelled()

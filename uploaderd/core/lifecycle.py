@@ -74,12 +74,16 @@ class Decision:
     history: bool = True
 
 
-def awakened(file: File, *, anew: bool = False) -> Event:
+def awakened(file: File, now_s: float, *, anew: bool = False) -> Event:
     """What the end of a wait means: a content that nobody vouched for yet settles first.
+
+    What may have arrived is asked about, not sent.
 
     A file that never had a place since it was last seen to change was deferred or held while it
     was looked at, so it may be half written or unfit. ``anew`` is ``Due``'s.
     """
+    if file.reason.code in IN_DOUBT and file.upload is not None and file.md5 is not None:
+        return Ambiguous(due_s=now_s)
     if file.started_s is None:
         return Sighted(identity=file.identity, arrival=file.arrival)
     return Due(anew=anew)

@@ -112,6 +112,7 @@ TABLE: dict[FileState, dict[type[Event], FileState]] = {
         Recovered: S.DEFERRED,
     },
     S.HELD: {
+        Ambiguous: S.UNCERTAIN,
         Renamed: S.HELD,
         Sighted: S.SETTLING,
         Gone: S.CANCELLED,

@@ -58,8 +58,8 @@ UNDER_WAY = frozenset({S.SETTLING, S.QUEUED, S.UPLOADING, S.COMPLETING})
 ENDED = frozenset({S.DONE, S.FAILED, S.CANCELLED})
 
 
-def meant(verb: Verb, file: File) -> Event | Look | Return | None:
-    """What follows from a verb.
+def meant(verb: Verb, file: File, now_s: float) -> Event | Look | Return | None:
+    """What follows from a verb at a wall time.
 
     Raises:
         InapplicableError: it does not apply to the file as it is.
@@ -70,9 +70,9 @@ def meant(verb: Verb, file: File) -> Event | Look | Return | None:
         case Verb.HOLD:
             return _hold(file)
         case Verb.RELEASE:
-            return _release(file)
+            return _release(file, now_s)
         case Verb.RETRY:
-            return _retry(file)
+            return _retry(file, now_s)
 
 
 def _cancel(file: File) -> Event | None:
@@ -97,9 +97,9 @@ def _hold(file: File) -> Event | None:
     return Withheld()
 
 
-def _release(file: File) -> Event:
+def _release(file: File, now_s: float) -> Event:
     if file.reason.code == WITHHELD:
-        return awakened(file, anew=True)
+        return awakened(file, now_s, anew=True)
     if file.state is S.HELD:
         raise InapplicableError(
             f"is held for another cause ({file.reason.code})",
@@ -108,7 +108,7 @@ def _release(file: File) -> Event:
     raise InapplicableError(f"is {file.state.value}, not held")
 
 
-def _retry(file: File) -> Event | Look | Return:
+def _retry(file: File, now_s: float) -> Event | Look | Return:
     if file.reason.code == WITHHELD:
         raise InapplicableError("is held by the operator", "use: uploaderd release")
     if file.reason.code == "held.target":
@@ -117,7 +117,7 @@ def _retry(file: File) -> Event | Look | Return:
             f"configure {file.target} again, then: uploaderd reload",
         )
     if file.state in {S.HELD, S.DEFERRED}:
-        return awakened(file, anew=True)
+        return awakened(file, now_s, anew=True)
     if file.state is S.UNCERTAIN:
         return Look()
     if file.state in UNDER_WAY:

@@ -10,6 +10,7 @@ from uploaderd.core.deadline import Open, begin_in_s, may_open
 from uploaderd.core.events import Admitted, Due, Held, Sighted
 from uploaderd.core.fitness import LIFE_S
 from uploaderd.core.gate import Gate, GateState
+from uploaderd.core.lifecycle import IN_DOUBT, awakened
 from uploaderd.core.reasons import TARGET_TROUBLE, reason
 from uploaderd.core.schedule import EXPIRY_MARGIN_S, remaining_s
 from uploaderd.journal import StaleError
@@ -100,7 +101,7 @@ class Admission:
         """
         ctx = self._ctx
         upload = None if file.upload is None else await ctx.keep(ctx.journal.upload, file.upload)
-        if upload is not None and upload.complete_sent:
+        if upload is not None and upload.complete_sent and file.md5 is not None:
             why = reason("held.target", target=file.target)
             with suppress(StaleError):
                 await ctx.apply(file, Held(reason=why))
@@ -170,4 +171,5 @@ class Admission:
                 service.gate = Gate()
             held = held[:1]
         for file in held:
-            await ctx.apply(file, Due())
+            in_doubt = file.reason.code in IN_DOUBT
+            await ctx.apply(file, awakened(file, ctx.wall_s) if in_doubt else Due())

@@ -137,11 +137,22 @@ async def _take_away(ctx: Context, place: Place, file: File, name: bytes) -> Non
         log.debug("file.removed", id=file.id, how=moved.value)
     else:
         moved = Moved.ALREADY
-    if moved is Moved.SOURCE_GONE and (file.id not in ctx.missed or place.leaving):
+    if moved is Moved.SOURCE_GONE and (place.leaving or not _is_known_to_be_gone(ctx, place, file)):
         # By the next scan it is known whether it was removed or has got another name; a watch that
         # leaves has none, so there it waits until the watch is back.
-        ctx.missed.add(file.id)
         detail, due_s = "It is not under its name any more.", ctx.wall_s + place.settings.rescan_s
         await ctx.apply(file, FilingFailed(detail=detail, due_s=due_s))
         return
     await ctx.apply(file, Filed(place=escape_path(name)))
+
+
+def _is_known_to_be_gone(ctx: Context, place: Place, file: File) -> bool:
+    """Whether a scan that began after it was missed has found it under no other name.
+
+    The one that is under way may have passed that name already, so it is the next but one's end.
+    """
+    scans = place.watcher.scans
+    missed_at = ctx.missed.setdefault(file.id, scans)
+    if scans < missed_at:  # the watch is listened to anew since
+        ctx.missed[file.id] = missed_at = scans
+    return scans >= missed_at + 2

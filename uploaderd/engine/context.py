@@ -147,7 +147,8 @@ class Context:
         trouble: what is wrong with the daemon's surroundings now, by subject.
         go: set unless the operator paused the daemon; no request leaves without it.
         alone: a lock for each name and purpose that is being completed at a target.
-        missed: files that arrived and were not found under their name when they were to be moved.
+        missed: files that arrived and were not found under their name when they were to be moved,
+            with the count of the watch's scans then.
         proved: under which identity an uncertain file was read again and was the same.
         resting: until when (wall time) nothing is filed in a watch, where nothing can be.
         renewing: another configuration is being made ready: no watch is let go meanwhile.
@@ -190,7 +191,7 @@ class Context:
     resting: dict[str, float] = field(default_factory=dict)
     renewing: bool = False
     full: set[str] = field(default_factory=set)
-    missed: set[str] = field(default_factory=set)
+    missed: dict[str, int] = field(default_factory=dict)
     proved: dict[str, Identity] = field(default_factory=dict)
     alone: WeakValueDictionary[tuple[str, ...], asyncio.Lock] = field(
         default_factory=WeakValueDictionary
@@ -249,7 +250,7 @@ class Context:
         if after.state not in {FileState.COMPLETING, FileState.UNCERTAIN}:
             self.proved.pop(after.id, None)
         if after.filing is not model.Filing.PENDING:
-            self.missed.discard(after.id)
+            self.missed.pop(after.id, None)
         if before is None or tells(before, after):
             self.telling.tell(after)
 
@@ -277,15 +278,16 @@ class Context:
         if self.trouble.pop(subject, None) is not None:
             log.info("daemon.well", subject=subject)
 
-    def pace(self, rate_bps: int | None) -> Callable[[int], Awaitable[None]]:
-        """A wait for each step of a part, so that all senders together keep the bandwidth."""
+    @property
+    def rate_bps(self) -> int | None:
+        """The bandwidth of now, or None where it is not limited."""
+        return self.transfer.bandwidth.rate_at(self.day_s(self.wall_s))
 
-        async def wait(count: int) -> None:
-            delay_s = self.bucket.reserve(count, rate_bps, self.clock.now().boot_s)
-            if delay_s > 0:
-                await asyncio.sleep(delay_s)
-
-        return wait
+    async def pace(self, count: int) -> None:
+        """Wait before a step of a part, so that all senders together keep the bandwidth of now."""
+        delay_s = self.bucket.reserve(count, self.rate_bps, self.clock.now().boot_s)
+        if delay_s > 0:
+            await asyncio.sleep(delay_s)
 
 
 async def wait_for(wake: asyncio.Event, timeout_s: float | None) -> None:

@@ -307,7 +307,7 @@ class Engine:
                 if not await look(self.ctx, place, file):
                     await self._find(place, file.path)
             case Effect.WAKE:
-                await self.ctx.apply(file, awakened(file))
+                await self.ctx.apply(file, awakened(file, self.ctx.wall_s))
             case Effect.RECONCILE:
                 await self._reconcile(file)
             case Effect.FILE_AWAY:

@@ -118,6 +118,8 @@ class Intake:
             return existing, decide(existing, Gone(), now)
         changed = seen.identity != existing.identity
         written = seen.arrival is not Arrival.FOUND and existing.state is FileState.SETTLING
+        if existing.reason.code in IN_DOUBT and seen.identity.same_bytes(existing.identity):
+            return None  # a chmod, or another link to it, is no reason to send it again
         if operators or _grows(existing, seen) or not (changed or written):
             return None
         arrival = Arrival.WRITTEN if seen.arrival is Arrival.FOUND else seen.arrival

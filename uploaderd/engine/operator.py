@@ -119,7 +119,7 @@ class Operator:
             if file is None:
                 return None
             try:
-                event = meant(verb, file)
+                event = meant(verb, file, ctx.wall_s)
             except InapplicableError as error:
                 raise NotApplicableError(
                     f"{full_path(file)} {error.why}", hint=error.hint

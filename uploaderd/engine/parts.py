@@ -279,7 +279,7 @@ class PartsRun:
 
     def _body(self, part: Part) -> PartBody:
         ctx = self._ctx
-        rate_bps = ctx.transfer.bandwidth.rate_at(ctx.day_s(ctx.wall_s))
+        rate_bps = ctx.rate_bps
         step = STEP_BYTES
         if rate_bps is not None:  # no wait for bandwidth may look like a stall
             step = max(SMALLEST_STEP_BYTES, min(STEP_BYTES, rate_bps // 8))
@@ -289,7 +289,7 @@ class PartsRun:
             offload=ctx.disk,
             step_bytes=step,
             on_bytes=self._count,
-            pace=ctx.pace(rate_bps),
+            pace=ctx.pace,
         )
 
     def _count(self, count: int) -> None:

@@ -14,12 +14,12 @@ if TYPE_CHECKING:
 class Configured(Questions):
     """The journal at the moment of a reload."""
 
-    def sessions_at(self, target: str) -> int:
-        """How many sessions at a target may still be needed."""
+    def sessions_at(self, target: str, now_s: float) -> int:
+        """How many sessions at a target still live at a wall time, or may have been completed."""
         row = self._one(
-            "SELECT count(*) AS n FROM uploads WHERE target = ?"
-            " AND state IN ('creating', 'open', 'completing')",
-            (target,),
+            "SELECT count(*) AS n FROM uploads WHERE target = ? AND (state = 'completing'"
+            " OR (state IN ('creating', 'open') AND created + life > ?))",
+            (target, now_s),
         )
         return 0 if row is None else int(row["n"])
 

@@ -115,7 +115,10 @@ def _is_needed(db: sqlite3.Connection, file: File, owing: Collection[tuple[str, 
         "SELECT occasion, command FROM errands WHERE file = ? AND state IN ('owed', 'running')",
         (file.id,),
     )
-    return any((row["occasion"], row["command"]) in owing for row in owed)
+    # What was owed for an end that was taken back is never run.
+    return any(
+        (row["occasion"], row["command"]) in owing and row["occasion"] == file.state for row in owed
+    )
 
 
 def _forget_details(db: sqlite3.Connection, file: File, most: int) -> int:
