@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import asynccontextmanager
+import socket
+from contextlib import ExitStack, asynccontextmanager
 from typing import TYPE_CHECKING
 
 import pytest
 
-from uploaderd.control.client import Client
+from uploaderd.cli.common import answers
+from uploaderd.control.client import Client, connect
 from uploaderd.errors import NoDaemonError
 
 if TYPE_CHECKING:
@@ -75,3 +77,36 @@ async def test_only_a_kept_connection_is_tried_again(tmp_path: Path) -> None:
             for path in ("/1", "/2", "/3"):
                 assert await asyncio.to_thread(client.get, path) == b"{}"
     assert [head.split()[1] for head in heads] == ["/1", "/2", "/2", "/3"]
+
+
+def full(path: Path, stack: ExitStack) -> socket.socket:
+    """Listen on a socket whose queue is full."""
+    listening = stack.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM))
+    listening.bind(str(path))
+    listening.listen(1)
+    try:
+        while True:
+            waiting = stack.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM))
+            waiting.setblocking(False)
+            waiting.connect(str(path))
+    except BlockingIOError:
+        return listening
+
+
+async def test_who_comes_to_a_full_queue_waits_for_its_turn(tmp_path: Path) -> None:
+    """A thousand others keep nobody out for good; the queue's owner counts as answering."""
+    with ExitStack() as stack:
+        listening = full(tmp_path / "s", stack)
+        assert answers(tmp_path / "s")
+        turn = asyncio.create_task(asyncio.to_thread(connect, tmp_path / "s", 30.0))
+        await asyncio.sleep(0)
+        stack.enter_context(listening.accept()[0])
+        stack.enter_context(await turn)
+
+
+def test_nobody_waits_for_ever_in_a_full_queue(tmp_path: Path) -> None:
+    """When its time is over it is told that nobody answers."""
+    with ExitStack() as stack:
+        full(tmp_path / "s", stack)
+        with pytest.raises(BlockingIOError):
+            connect(tmp_path / "s", 0.05)

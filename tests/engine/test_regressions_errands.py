@@ -12,6 +12,7 @@ from tests.support.waiting import wait_until
 from uploaderd.config import AfterUpload, Hook, HookEvent, Watch
 from uploaderd.core.errands import Errand, ErrandState, wait_s
 from uploaderd.core.model import Arrival
+from uploaderd.core.verbs import Verb
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -80,6 +81,23 @@ async def test_hooks_do_not_wait_as_long_as_the_clock_was_set_back(rig: Rig) -> 
         rig.clock.forward(wait_s(1) + 1.0)
         await turn(rig)
     assert errands(rig, "a")["/bin/false"].attempts == 2
+
+
+async def test_what_is_owed_for_an_end_that_was_taken_back_keeps_no_file(rig: Rig) -> None:
+    """A hook of a failed file that was tried again is never run, so nothing waits for it."""
+    rig.ctx.keep_s = DAY_S
+    rig.ctx.hooks = (hook("/bin/true", on=HookEvent.FAILED),)
+    await failed(rig, "a")
+    (rig.root / "failed").mkdir()
+    (rig.root / "failed" / "a").write_bytes(b"mended")
+    for verb in (Verb.RETRY, Verb.CANCEL):
+        await rig.engine.operator.say(verb, "a")
+    (rig.root / "a").unlink()
+    assert errands(rig, "a")["/bin/true"].state is ErrandState.OWED
+    rig.clock.forward(10 * DAY_S)
+    await failed(rig, "witness")  # the newest history is always kept
+    await forget(rig)
+    assert table(rig).keys() == {"witness"}
 
 
 def keeps(rig: Rig, after: AfterUpload) -> None:

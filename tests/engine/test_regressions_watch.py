@@ -10,7 +10,6 @@ import pytest
 
 from tests.engine.ended import DAY_S, done
 from tests.engine.gates import Gate
-from tests.support.waiting import wait_until
 from uploaderd.engine.pulse import LATE_S, Pulse
 from uploaderd.engine.retention import judge
 from uploaderd.keeper import Keeper
@@ -72,16 +71,13 @@ async def test_a_look_at_the_numbers_that_gives_up_makes_no_stuck_journal_look_a
     keep = Keeper(stuck, lambda: rig.clock.boot_s)
     hung = asyncio.create_task(keep(rig.journal.file, "a"))
     await stuck.reached()
-    also = Gate(rig.journal.counts)
-    keep.thread = also
     with rig.ctx.wire:
         for _ in range(3):
             rig.clock.forward(LATE_S / 2)
+            keep.thread = behind = Gate(rig.journal.counts)
             impatient = asyncio.create_task(keep(rig.journal.counts))
-            await wait_until(lambda: keep.since_s is not None, what="the call")
+            await behind.reached()
             impatient.cancel()
             await asyncio.wait({impatient})
         assert not rig.engine.beats(keep.since_s)
-    stuck.go.set()
-    also.go.set()
-    await hung
+    hung.cancel()

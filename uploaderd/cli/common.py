@@ -95,6 +95,8 @@ def answers(path: Path) -> bool:
         probe.settimeout(1)
         try:
             probe.connect(str(path))
+        except BlockingIOError:  # somebody who has a queue
+            return True
         except OSError:
             return False
     return True

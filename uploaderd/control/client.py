@@ -7,6 +7,7 @@ on, unread.
 from __future__ import annotations
 
 import socket as sockets
+import struct
 from typing import TYPE_CHECKING, Final, Protocol, Self, TypeVar
 from urllib.parse import quote, quote_from_bytes
 
@@ -213,11 +214,18 @@ def nobody(path: Path, error: Exception) -> NoDaemonError:
 
 
 def connect(path: Path, timeout_s: float) -> sockets.socket:
-    """Open a connection; OSError where nobody listens."""
+    """Open a connection; OSError where nobody listens.
+
+    Where many come at once it waits for its turn. Only a blocking connect(2) does: any other has
+    EAGAIN at once where the queue of a Unix socket is full, and SO_SNDTIMEO bounds it (unix(7)).
+    """
     sock = sockets.socket(sockets.AF_UNIX, sockets.SOCK_STREAM)
     try:
-        sock.settimeout(timeout_s)
+        seconds, rest = divmod(timeout_s, 1)
+        patience = struct.pack("@ll", int(seconds), int(rest * 1_000_000))
+        sock.setsockopt(sockets.SOL_SOCKET, sockets.SO_SNDTIMEO, patience)
         sock.connect(str(path))
+        sock.settimeout(timeout_s)
     except BaseException:
         sock.close()
         raise
