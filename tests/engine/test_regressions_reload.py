@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, cast
 import pytest
 
 from tests.engine.gates import Gate, go_on, listening, renewal, see, table
+from tests.engine.kit import CONTENT
 from tests.support.waiting import wait_until
 from uploaderd.config import Timetable, Transfer, Watch
 from uploaderd.core.events import Admitted, Assembled, Refused
@@ -133,7 +134,7 @@ async def test_a_part_in_flight_keeps_the_bandwidth_of_now(rig: Rig) -> None:
         await engine.renew(replace(renewal(rig, rig.place.settings), config=config), left_behind)
         await rig.idle()
         await rig.turn()
-    assert rig.client.count("part") == 1
+    assert rig.client.count("create") == 1
     assert rig.at("a").state is FileState.DONE
 
 
@@ -294,7 +295,8 @@ async def test_a_file_that_is_renamed_while_it_is_filed_is_not_filed_unseen(
         rig.clock.forward(rig.place.settings.rescan_s)
         await go_on(rig)
     assert table(rig) == {"a": ("b", "done.uploaded")}
-    assert (rig.root / "done" / "b").exists()
+    assert not (rig.root / "b").exists()
+    assert (rig.root / (rig.at("a").filed_as or b"").decode()).read_bytes() == CONTENT
     assert rig.client.asked == [("complete", "remote-a")]
 
 

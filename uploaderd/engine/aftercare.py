@@ -137,7 +137,7 @@ async def _take_away(ctx: Context, place: Place, file: File, name: bytes) -> Non
         log.debug("file.removed", id=file.id, how=moved.value)
     else:
         moved = Moved.ALREADY
-    if moved is Moved.SOURCE_GONE and (place.leaving or not _is_known_to_be_gone(ctx, place, file)):
+    if moved is Moved.SOURCE_GONE and (not _is_known_to_be_gone(ctx, place, file) or place.leaving):
         # By the next scan it is known whether it was removed or has got another name; a watch that
         # leaves has none, so there it waits until the watch is back.
         detail, due_s = "It is not under its name any more.", ctx.wall_s + place.settings.rescan_s

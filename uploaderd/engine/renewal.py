@@ -21,7 +21,7 @@ from uploaderd.errors import UploaderdError
 from uploaderd.journal import StaleError
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Collection, Mapping
+    from collections.abc import Awaitable, Callable, Mapping
 
     from uploaderd.config import Config, Watch
     from uploaderd.core.model import File
@@ -99,11 +99,14 @@ async def reconsider(ctx: Context) -> None:
             await ctx.apply(file, Due())
 
 
-async def recover_in(ctx: Context, renewal: Renewal, busy: Collection[str]) -> None:
-    """Take over what an earlier daemon left of watches that were not configured since."""
+async def recover_in(ctx: Context, renewal: Renewal) -> None:
+    """Take over what an earlier daemon left of watches that were not configured since.
+
+    What is on the wire by the journal is on nobody's; all else has a due time of its own.
+    """
     for name in renewal.places:
         for file in await ctx.keep(ctx.journal.in_the_middle, name):
-            if file.id not in busy:
+            if file.state in ON_THE_WIRE:
                 with suppress(StaleError):
                     await ctx.apply(file, Recovered())
 

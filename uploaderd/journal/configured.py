@@ -56,7 +56,7 @@ class Configured(Questions):
         """Let everything be looked at now that another configuration may have mended."""
         with self.transaction() as db:
             db.execute(
-                "UPDATE files SET due = ? WHERE due > ? AND (state = 'held'"
+                "UPDATE files SET due = ? WHERE due > ? AND (state IN ('held', 'uncertain')"
                 f" OR (state = 'deferred' AND reason_code = 'deferred.deadline')) AND {WATCHED}",
                 (now_s, now_s),
             )
