@@ -304,9 +304,11 @@ def test_a_file_that_waits_for_a_person_is_not_woken_by_a_restart() -> None:
 def test_what_waited_while_it_settled_settles_again(state: FileState) -> None:
     """Nobody vouched for its content yet, so the end of the wait makes no queued file of it."""
     never_sent = a_file(state, upload=None, started_s=None)
-    assert decide(never_sent, awakened(never_sent, NOW.wall_s), NOW).file.state is FileState.SETTLING
+    event = awakened(never_sent, NOW.wall_s)
+    assert decide(never_sent, event, NOW).file.state is FileState.SETTLING
     had_a_place = a_file(state, started_s=1_200.0)
-    assert decide(had_a_place, awakened(had_a_place, NOW.wall_s), NOW).file.state is FileState.QUEUED
+    event = awakened(had_a_place, NOW.wall_s)
+    assert decide(had_a_place, event, NOW).file.state is FileState.QUEUED
 
 
 def test_deferrals_of_a_file_are_not_looks_for_it_at_the_service() -> None:

@@ -15,9 +15,11 @@ from uploaderd.spool.watcher import Sighting, Watcher
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
+    from pathlib import Path
 
     from tests.engine.kit import Rig
     from uploaderd.config import Watch
+    from uploaderd.core.model import File
     from uploaderd.engine.context import Place
     from uploaderd.engine.engine import Engine
 
@@ -30,23 +32,34 @@ WAIT_S = 15.0
 class Gate(Disk):
     """An offload in which the first call of one method has done its work and does not return yet.
 
+    Args:
+        method: bound or not.
+        early: it has not done its work either.
+
     Attributes:
-        go: lets it return.
+        go: lets it go on.
     """
 
-    def __init__(self, method: Callable[..., object]) -> None:
+    def __init__(self, method: Callable[..., object], *, early: bool = False) -> None:
         super().__init__()
         self.go = asyncio.Event()
         self._there = asyncio.Event()
         self._method = _plain(method)
+        self._early = early
 
     async def __call__(self, function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
         """Run it, and wait where it is the one."""
+        it = _plain(function) is self._method and not self._there.is_set()
+        if it and self._early:
+            await self._stop()
         answer = await super().__call__(function, *args, **kwargs)
-        if _plain(function) is self._method and not self._there.is_set():
-            self._there.set()
-            await self.go.wait()
+        if it and not self._early:
+            await self._stop()
         return answer
+
+    async def _stop(self) -> None:
+        self._there.set()
+        await self.go.wait()
 
     async def reached(self) -> None:
         """Wait until it has come so far."""
@@ -120,3 +133,45 @@ async def listening(rig: Rig) -> AsyncIterator[Engine]:
         for place in list(rig.ctx.places.values()):
             place.leaving = False
             await engine._watching.stop(place)
+
+
+def moved_into(rig: Rig, place: Place, name: str) -> File:
+    """Move a file and its row into another watch."""
+    (rig.root / name).rename(place.tree.root / name)
+    ctime_ns = place.tree.identify(name.encode()).ctime_ns
+    rig.journal.connection.execute(
+        "UPDATE files SET watch = ?, ctime_ns = ? WHERE id = ?", (place.name, ctime_ns, name)
+    )
+    return rig.at(name)
+
+
+def put_into(rig: Rig, place: Place, name: str) -> File:
+    """A queued file of another watch."""
+    rig.put(name)
+    return moved_into(rig, place, name)
+
+
+async def leave(rig: Rig, place: Place) -> None:
+    """Take a watch away by a reload."""
+    stay = [p.settings for p in rig.ctx.watched.values() if p is not place]
+    await rig.engine.renew(renewal(rig, *stay), left_behind)
+
+
+async def come_back(rig: Rig, folder: Path) -> Place:
+    """Take a watch that was let go in again by a reload."""
+    place = rig.watch(folder)
+    del rig.ctx.places[place.name]
+    settings = [p.settings for p in rig.ctx.watched.values()]
+    await rig.engine.renew(renewal(rig, *settings, place.settings, new=(place,)), left_behind)
+    return place
+
+
+def left_behind(_: Place) -> None:
+    """Nobody asks which watches were let go."""
+
+
+async def next_look(rig: Rig) -> None:
+    """Wait until somebody looked what is in the middle in a watch that is being left."""
+    rig.ctx.keep = look = Gate(rig.journal.in_the_middle)
+    await look.reached()
+    look.go.set()

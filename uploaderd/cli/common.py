@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from uploaderd.cli import voice
 from uploaderd.config import paths
 from uploaderd.control.client import Client
 from uploaderd.errors import ConfigError
@@ -78,15 +79,31 @@ def client(config: Path | None, socket_path: Path | None) -> Client:
     usual = Path(paths.default_socket(os.environ)[0])
     try:
         configured = load(config).daemon.socket
-    except ConfigError:
-        answering = next(filter(answers, (usual, SYSTEM_SOCKET)), None)
-        if config is not None or has_config() or answering is None:
+    except ConfigError as error:
+        answering = next(filter(answers, (*_named(config), usual, SYSTEM_SOCKET)), None)
+        if answering is None:
             raise
+        if config is not None or has_config():  # a daemon goes on with the one that it has read
+            voice.warning(f"{error}; the daemon on {answering} is asked all the same")
         return Client(answering)
     # Only the service manager tells the daemon its runtime folder; a person's shell has none.
     if configured == usual and not answers(usual) and answers(SYSTEM_SOCKET):
         return Client(SYSTEM_SOCKET)
     return Client(configured)
+
+
+def _named(config: Path | None) -> list[Path]:
+    """The socket that a configuration names which is refused for another reason."""
+    import tomllib  # noqa: PLC0415 - only where something is wrong
+
+    try:
+        _, text = paths.find_config(config, os.environ)
+        document = tomllib.loads(text.decode("utf-8"))
+    except (ConfigError, ValueError):
+        return []
+    daemon = document.get("daemon")
+    named = daemon.get("socket") if isinstance(daemon, dict) else None
+    return [Path(named)] if isinstance(named, str) and named.startswith("/") else []
 
 
 def answers(path: Path) -> bool:

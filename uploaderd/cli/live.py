@@ -92,11 +92,12 @@ class Scene:
 
     @property
     def whole(self) -> tuple[int, int]:
-        """How many bytes were stored since it began, and how many there are to store in all."""
+        """How many bytes left since it began, and how many have to in all."""
         if self.status is None:
             return 0, 0
         stored = self.status.bytes.stored - self.start_bytes
-        return stored, stored + self.status.bytes.queued
+        gone = min(screen.moving(self.status), self.status.bytes.queued)
+        return stored + gone, stored + self.status.bytes.queued
 
 
 def watch(client: Client, *, color: bool) -> None:
@@ -199,8 +200,8 @@ def bars(rows: Sequence[Row], *, width: int, now: float | None = None) -> Table:
     for row in rows:
         cells: list[RenderableType] = [Text(fit.tail(screen.below(row), room), no_wrap=True)]
         if wide:
-            cells.append(ProgressBar(total=max(row.bytes, 1), completed=row.bytes_stored))
-        cells.append(Text(f"{row.percent}%"))
+            cells.append(ProgressBar(total=max(row.bytes, 1), completed=row.bytes_sent))
+        cells.append(Text(f"{100 * row.bytes_sent // max(row.bytes, 1)}%"))
         if wide:
             cells.append(Text(screen.pace(row)))
         if told and now is not None:

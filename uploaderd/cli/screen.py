@@ -25,6 +25,7 @@ WAITING: Final = ("uncertain", "deferred", "queued", "settling")
 ENDED_BADLY: Final = ("held", "failed")
 SAMPLE: Final = 50
 DAY_S: Final = 86_400.0
+CAUSES: Final = 3  # sentences that one code may be told with
 OPEN: Final = frozenset({"ok", "open", "ready"})
 SLOWED: Final = frozenset({"rate_limited", "probing"})
 
@@ -67,16 +68,14 @@ def gather(client: Client, status: Status, now: float) -> list[Group]:
             )
             if state != "failed" or row.updated_at >= yesterday
         ]
-        kinds: dict[str, list[Row]] = {}
-        for row in rows:
-            kinds.setdefault(row.reason.code, []).append(row)
+        kinds = _kinds(rows)
         more = total > SAMPLE
-        for code, members in kinds.items():
+        for members in kinds:
             alone = len(kinds) == 1 and state != "failed"
             found.append(
                 Group(
                     state=state,
-                    code=code,
+                    code=members[0].reason.code,
                     count=total if alone else len(members),
                     more=more and not alone,
                     row=members[0],
@@ -84,6 +83,18 @@ def gather(client: Client, status: Status, now: float) -> list[Group]:
                 )
             )
     return found
+
+
+def _kinds(rows: Sequence[Row]) -> list[list[Row]]:
+    """Put together what is so for one cause: one sentence, or one code where sentences abound."""
+    codes: dict[str, dict[str, list[Row]]] = {}
+    for row in rows:
+        codes.setdefault(row.reason.code, {}).setdefault(row.reason.text, []).append(row)
+    kinds = []
+    for texts in codes.values():
+        few = len(texts) <= CAUSES
+        kinds += list(texts.values()) if few else [[row for rows in texts.values() for row in rows]]
+    return kinds
 
 
 def below(row: Row) -> str:
@@ -111,10 +122,16 @@ def volume(status: Status) -> str:
     if status.rate_bps >= 1 and (status.bytes.queued or status.active):
         text += f", {human_rate(status.rate_bps)}"
         if status.bytes.queued:
-            text += f", {moments.short(status.bytes.queued / status.rate_bps)} left"
+            left = max(status.bytes.queued - moving(status), 0)
+            text += f", {moments.short(left / status.rate_bps)} left"
     if status.bytes.resent:
         text += f", {human_bytes(status.bytes.resent)} sent twice"
     return text
+
+
+def moving(status: Status) -> int:
+    """How many bytes of parts that are on their way have left already."""
+    return sum(row.bytes_moving for row in status.active)
 
 
 def session(row: Row, now: float) -> str:

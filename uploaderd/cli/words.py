@@ -76,6 +76,9 @@ def cli() -> None:
 def main(args: Sequence[str] | None = None) -> NoReturn:
     """Run one command and leave with its exit code; no traceback ever reaches a person."""
     signal.signal(signal.SIGTERM, _terminate)
+    # Whoever closed one of them wants to hear nothing there.
+    sys.stdout = sys.stdout or open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115, PTH123
+    sys.stderr = sys.stderr or open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115, PTH123
     try:
         code = _call(args)
         sys.stdout.flush()
@@ -132,7 +135,7 @@ def _bug(error: Exception) -> int:
 
 def _small(message: str) -> str:
     """Fit click's sentence into our voice."""
-    sentence = message.strip().rstrip(".")
+    sentence = " ".join(message.split()).rstrip(".")
     return sentence[:1].lower() + sentence[1:]
 
 

@@ -63,6 +63,12 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
     filed_as: str | None = None
     inode: int = 0
     dev: int = 0
+    bytes_moving: Count = 0
+
+    @property
+    def bytes_sent(self) -> int:
+        """How much of it has left: what is stored, and what is on its way."""
+        return min(self.bytes_stored + self.bytes_moving, self.bytes)
 
     @property
     def percent(self) -> int:

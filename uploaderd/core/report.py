@@ -117,9 +117,9 @@ def file_document(
     rate_bps: float = 0.0,
     moving: int = 0,
 ) -> Document:
-    """FILE of the contract, with ``filed``, ``inode`` and ``dev`` added.
+    """FILE of the contract, with ``filed``, ``inode``, ``dev`` and ``bytes_moving`` added.
 
-    ``moving`` are bytes of parts in flight that left already; they count for the ETA only.
+    ``moving`` are bytes of parts in flight that left already.
     """
     size = file.identity.size
     stored = size if file.state is FileState.DONE else progress.bytes_stored
@@ -143,6 +143,7 @@ def file_document(
             "in_flight": progress.in_flight,
         },
         "bytes_stored": stored,
+        "bytes_moving": moving,
         "bytes_resent": file.bytes_resent,
         "rate_bps": round(rate_bps),
         "eta_s": round(max(left, 0) / rate_bps, 1) if rate_bps >= 1 and live else None,

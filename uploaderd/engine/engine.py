@@ -162,7 +162,7 @@ class Engine:
             for place in gone:
                 self._spawn(self._escort.see_off(place, left))
         try:
-            await recover_in(ctx, renewal)
+            await recover_in(ctx, renewal, self.tasks)
             await reconsider(ctx)
         except JournalError as error:
             ctx.in_trouble("journal", error)

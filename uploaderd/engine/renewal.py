@@ -99,14 +99,16 @@ async def reconsider(ctx: Context) -> None:
             await ctx.apply(file, Due())
 
 
-async def recover_in(ctx: Context, renewal: Renewal) -> None:
+async def recover_in(
+    ctx: Context, renewal: Renewal, tasks: Mapping[str, asyncio.Task[None]]
+) -> None:
     """Take over what an earlier daemon left of watches that were not configured since.
 
-    What is on the wire by the journal is on nobody's; all else has a due time of its own.
+    What is on the wire by the journal alone, on nobody's; all else has a due time of its own.
     """
     for name in renewal.places:
         for file in await ctx.keep(ctx.journal.in_the_middle, name):
-            if file.state in ON_THE_WIRE:
+            if file.state in ON_THE_WIRE and file.id not in tasks:
                 with suppress(StaleError):
                     await ctx.apply(file, Recovered())
 
