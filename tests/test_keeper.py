@@ -51,12 +51,14 @@ async def test_who_gives_up_waiting_does_not_make_a_stuck_journal_look_alive() -
         first = asyncio.create_task(keep(stuck.wait))
         await asyncio.sleep(0)
         clock.forward(20.0)
-        for impatient in (asyncio.create_task(keep(time.monotonic)), first):
-            await asyncio.sleep(0)
-            impatient.cancel()
-            await asyncio.wait({impatient})
-            assert since(keep) == begun
-        stuck.set()
+        try:
+            for impatient in (asyncio.create_task(keep(time.monotonic)), first):
+                await asyncio.sleep(0)
+                impatient.cancel()
+                await asyncio.wait({impatient})
+                assert since(keep) == begun
+        finally:
+            stuck.set()
         await keep(time.monotonic)
         assert since(keep) is None
 

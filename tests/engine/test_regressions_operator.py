@@ -116,6 +116,17 @@ async def test_a_held_file_stays_held_whatever_its_name(rig: Rig, other: str) ->
     assert rig.client.asked == []
 
 
+async def test_a_new_file_under_the_name_that_another_just_left_is_taken_at_once(rig: Rig) -> None:
+    """Both are seen in one batch; nobody waits for the next scan of everything."""
+    rig.put("a.txt")
+    await say(rig, Verb.HOLD, "a.txt")
+    (rig.root / "a.txt").rename(rig.root / "b.txt")
+    (rig.root / "a.txt").write_bytes(b"another")
+    await see(rig, "a.txt", "b.txt")
+    states = dict(table(rig).values())
+    assert states == {"b.txt": "held.operator", "a.txt": "settling.seen"}
+
+
 async def test_a_held_file_whose_old_name_is_missed_first_stays_held(rig: Rig) -> None:
     """The two halves of a rename may be seen in two batches, the wrong way round too."""
     rig.put("a.txt")

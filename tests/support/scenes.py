@@ -497,9 +497,7 @@ DISMISSED = Scene(
 )
 
 WITHHELD = Scene(name="withheld", faults=STALLED, meddle=hold, then=release_if_held)
-RETRIED = Scene(
-    name="retried", content=b"", prepare=let_it_fail, meddle=retry, then=retry_if_left
-)
+RETRIED = Scene(name="retried", content=b"", prepare=let_it_fail, meddle=retry, then=retry_if_left)
 HOOKED = Scene(name="hooked", hooks=(HOOK,), prepare=let_it_end, check=ran)
 HOOK_STOPPED = Scene(
     name="hook-stopped",

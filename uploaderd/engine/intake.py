@@ -71,7 +71,10 @@ class Intake:
             ctx.tally.file(known.get(file.id), file)
             ctx.announce(None, file)
         buried = [file.path for file in taken if file.reason.code == "cancelled.gone"]
-        again = [path for path in buried if paths.get(path) is not None]
+        freed = [
+            one.path for file in taken if (one := known.get(file.id)) and one.path != file.path
+        ]
+        again = [path for path in (*buried, *freed) if paths.get(path) is not None]
         if again:  # what stands there now is followed, once its name is free
             sightings = (Sighting(path=p, arrival=Arrival.FOUND, seen=None) for p in again)
             touched += await self.take(sightings)
