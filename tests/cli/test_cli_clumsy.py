@@ -68,3 +68,14 @@ def test_what_is_on_its_way_counts_as_sent_but_not_as_stored() -> None:
     flying = a_row("1", bytes_stored=250, bytes_moving=500)
     assert (flying.percent, flying.bytes_sent) == (25, 750)
     assert a_row("2", bytes_stored=900, bytes_moving=500).bytes_sent == 1000
+
+
+async def test_check_tells_of_what_is_odd_before_a_file_does(tmp_path: Path) -> None:
+    """A purpose that nobody knows and an address without its version are warnings, no errors."""
+    async with world(tmp_path) as here:
+        text = here.config.read_text().replace("[[watch]]", '[[watch]]\npurpose = "foo"')
+        url = text.partition('base_url = "')[2].partition('"')[0]
+        here.config.write_text(text.replace(url, url.removesuffix("/v1")))
+        said = await here("check")
+        assert "purpose foo is none of" in said.out + said.err
+        assert "does not end in /v1" in said.out + said.err

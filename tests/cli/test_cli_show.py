@@ -186,7 +186,7 @@ async def test_show_of_a_thousand_parts_is_bounded(tmp_path: Path) -> None:
         said = await call("show", "f1", "--socket", tmp_path / "s", home=tmp_path)
     lines = said.out.splitlines()
     assert "parts: 1000: 938 stored, 2 in_flight, 60 planned" in lines
-    assert "      7  at           60        10 B  in_flight  (sent 2 times)" in lines
+    assert "      7  at           60        10 B  in_flight  (tried 2 times)" in lines
     assert "  … and 42 more; all are in: uploaderd show --json f1" in lines
     assert "  2026-01-01T00:01:00.000Z  queued           1m  So it is." in lines
     assert len(lines) < 60

@@ -272,10 +272,13 @@ async def test_a_pause_outlives_the_daemon(ctx: Context) -> None:
     assert third.ctx.go.is_set()
 
 
-async def test_resume_probes_a_shut_target_at_once(ctx: Context) -> None:
+@pytest.mark.parametrize("probing", [False, True])
+async def test_resume_probes_a_shut_target_at_once(ctx: Context, probing: bool) -> None:
     """Whoever mended it need not wait for the next probe, nor for the files that were deferred."""
     service = ctx.services["openai"]
     service.gate = Gate().shut("auth", "No.", ctx.wall_s)
+    if probing:  # by its own time, and the files that could be the probe wait longer
+        service.gate = service.gate.probing()
     identity = Identity(dev=1, inode=2, size=3, mtime_ns=4, ctime_ns=5)
     put(ctx, b"x", FileState.DEFERRED, "deferred.network", identity, ctx.wall_s + 600)
     await Engine(ctx).operator.resume()

@@ -117,7 +117,7 @@ def _parts(row: Detail) -> list[str]:
     lines = ["", f"parts: {len(parts)}: {counts}"]
     lines += [
         f"  {part.number:>5}  at {part.offset:>12}  {human_bytes(part.bytes):>10}  {part.state}"
-        + (f"  (sent {part.sends} times)" if part.sends > 1 else "")
+        + (f"  (tried {part.sends} times)" if part.sends > 1 else "")
         for part in shown[:_PARTS_SHOWN]
     ]
     rest = len(shown) - _PARTS_SHOWN

@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Final, Literal
 
 from uploaderd.config.secrets import find_key, key_warnings
 from uploaderd.control.client import Client
+from uploaderd.core.fitness import PURPOSES
+from uploaderd.core.model import Flavour
 from uploaderd.errors import ConfigError, UploaderdError
 
 if TYPE_CHECKING:
@@ -47,11 +49,13 @@ def look(config: Config, socket_path: Path, env: Mapping[str, str]) -> list[Find
     findings = [Finding(level="ok", topic="config", text=f"{config.source} is in order")]
     for watch in config.watches:
         findings += _watch(watch)
+        findings += _odd_purpose(watch)
     findings += _state(config.daemon.state_dir)
     used = {watch.target for watch in config.watches}
     for target in config.targets:
         if target.name in used:
             findings += _key(target, env)
+            findings += _odd_address(target)
     findings += [_hook(hook, env) for hook in config.hooks]
     findings.append(_socket(socket_path))
     findings += _limits(config)
@@ -152,6 +156,21 @@ def _state(folder: Path) -> Iterator[Finding]:
             " arrived twice",
             hint="look at the service's files of that time, see to the disk, remove it",
         )
+
+
+def _odd_purpose(watch: Watch) -> Iterator[Finding]:
+    if watch.purpose not in PURPOSES:
+        known = ", ".join(PURPOSES)
+        text = f"{watch.path}: the purpose {watch.purpose} is none of {known}"
+        hint = "the service decides at the first file; correct the watch's purpose if it is a slip"
+        yield Finding(level="warning", topic="purpose", text=text, hint=hint)
+
+
+def _odd_address(target: Target) -> Iterator[Finding]:
+    if target.flavour is Flavour.OPENAI and not target.base_url.endswith("/v1"):
+        text = f"target {target.name}: {target.base_url} does not end in /v1"
+        hint = f"did you mean {target.base_url}/v1?"
+        yield Finding(level="warning", topic="target", text=text, hint=hint)
 
 
 def _key(target: Target, env: Mapping[str, str]) -> Iterator[Finding]:

@@ -149,8 +149,10 @@ def pause(as_json: bool, config: Path | None, socket: Path | None) -> None:
     """
     with client(config, socket) as asked:
         document = asked.tell("pause")
-    waiting = count_of(_going(read(document, Status)))
-    voice.out(text(document) if as_json else f"paused; {waiting} wait for: uploaderd resume")
+    waiting = _going(read(document, Status))
+    wait = "waits" if waiting == 1 else "wait"
+    said = f"paused; {count_of(waiting)} {wait} for: uploaderd resume"
+    voice.out(text(document) if as_json else said)
 
 
 @click.command(epilog=example("uploaderd resume"))
@@ -165,7 +167,8 @@ def resume(as_json: bool, config: Path | None, socket: Path | None) -> None:
     with client(config, socket) as asked:
         document = asked.tell("resume")
     status = read(document, Status)
-    said = voice.shown(f"{status.state}; {count_of(_going(status))} go on")
+    going = _going(status)
+    said = voice.shown(f"{status.state}; {count_of(going)} {'goes' if going == 1 else 'go'} on")
     voice.out(text(document) if as_json else said)
 
 

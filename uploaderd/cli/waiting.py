@@ -78,7 +78,9 @@ def by_name(client: Client, name: str) -> Wanted:
         raise UploaderdError(f"no file has the id or the path {name}", hint="see: uploaderd list")
     elif not any(_places(client, paths)):
         raise UploaderdError(
-            f"{name} is not in a watched folder", hint="drop it with: uploaderd put"
+            f"{name} is not in a watched folder",
+            hint="name it as it lies in the spool, or by its id (see: uploaderd list); to drop it: "
+            "uploaderd put",
         )
     return wanted
 

@@ -79,10 +79,12 @@ class Operator:
         ctx = self._ctx
         async with self._word:
             await ctx.keep(ctx.journal.set_setting, PAUSED, None)
-            shut = [s for s in ctx.services.values() if s.gate.state is GateState.SHUT]
+            closed = {GateState.SHUT, GateState.PROBING}  # the probe may be a file that waits
+            shut = [s for s in ctx.services.values() if s.gate.state in closed]
             await ctx.keep(ctx.journal.awaken, [service.name for service in shut], ctx.wall_s)
             for service in shut:
-                service.gate = service.gate.probing()
+                if service.gate.state is GateState.SHUT:
+                    service.gate = service.gate.probing()
             ctx.go.set()
             self._senders.paused = False
             self.rouse()
