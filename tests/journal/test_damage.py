@@ -17,6 +17,7 @@ from tests.support.processes import ROOT
 from uploaderd.core.model import PartState
 from uploaderd.errors import JournalError
 from uploaderd.journal import DamagedError, Journal
+from uploaderd.journal.damage import fault
 from uploaderd.journal.schema import SCHEMA_VERSION, migrate
 from uploaderd.journal.seal import part_seal
 
@@ -276,3 +277,26 @@ def test_without_descriptors_it_is_refused_and_not_damaged(path: Path) -> None:
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, before)
     assert not isinstance(caught.value, DamagedError)
+
+
+def test_what_a_failing_disk_calls_malformed_is_no_damage(tmp_path: Path) -> None:
+    """Until a write has succeeded since; what is malformed then is."""
+
+    def said(code: int, words: str) -> sqlite3.DatabaseError:
+        error = sqlite3.DatabaseError(words)
+        error.sqlite_errorcode = code
+        return error
+
+    path = tmp_path / "journal.sqlite3"
+    malformed = said(sqlite3.SQLITE_CORRUPT, "database disk image is malformed")
+    assert isinstance(fault(path, malformed, "read"), DamagedError)
+    fault(path, said(sqlite3.SQLITE_IOERR_READ, "disk I/O error"), "read")
+    told = fault(path, malformed, "read")
+    assert not isinstance(told, DamagedError)
+    assert str(path) in str(told)
+    assert isinstance(fault(tmp_path / "other", malformed, "read"), DamagedError)
+    journal = Journal(path)
+    journal.open()
+    journal.prove()
+    journal.close()
+    assert isinstance(fault(path, malformed, "read"), DamagedError)

@@ -38,9 +38,16 @@ SYSTEM_HINTS = {
     errno.EMFILE: "raise the limit on open files (LimitNOFILE)",
 }
 
+_failing: set[Path] = set()  # journals whose disk failed since it last took a write
+
 
 class DamagedError(JournalError):
     """The journal's content makes no sense: it is set aside at the next start, never mended."""
+
+
+def is_well(path: Path) -> None:
+    """Its disk takes what is written again."""
+    _failing.discard(path)
 
 
 def damaged(why: str) -> DamagedError:
@@ -54,9 +61,15 @@ def damaged(why: str) -> DamagedError:
 
 
 def fault(path: Path, error: Exception, doing: str) -> JournalError:
-    """Map an error of SQLite's, or of the file's, to what happens next."""
+    """Map an error of SQLite's, or of the file's, to what happens next.
+
+    Whatever is read while its disk fails is no word on what is on it: SQLite may call that
+    malformed too. It counts as damage once a write has succeeded since (``is_well``).
+    """
     code = getattr(error, "sqlite_errorcode", None)
-    if code is not None and code & 0xFF in DAMAGE:
+    if code is not None and code & 0xFF == sqlite3.SQLITE_IOERR:
+        _failing.add(path)
+    if code is not None and code & 0xFF in DAMAGE and path not in _failing:
         return damaged(str(error))
     garbled = (
         isinstance(error, sqlite3.OperationalError) and code is None and "decode" in str(error)

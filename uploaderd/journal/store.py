@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager, closing, contextmanager, nullcont
 from typing import TYPE_CHECKING
 
 from uploaderd.errors import JournalError, NewerJournalError, UploaderdError
-from uploaderd.journal.damage import damaged, fault
+from uploaderd.journal.damage import damaged, fault, is_well
 from uploaderd.journal.inspection import THOROUGH_BYTES, inspect
 from uploaderd.journal.schema import SCHEMA_VERSION, migrate
 
@@ -119,6 +119,7 @@ class Store:
         """
         with self.transaction() as db:
             db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+        is_well(self.path)
 
     @property
     def connection(self) -> sqlite3.Connection:
