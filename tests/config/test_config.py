@@ -255,13 +255,6 @@ def test_environment_fills_targets() -> None:
     assert parse(MINIMAL, empty).targets[0].base_url == "https://api.openai.com/v1"
 
 
-def test_the_variables_of_openai_mean_no_other_service() -> None:
-    """An Azure target without an endpoint is refused, not sent where OpenAI's files go."""
-    text = MINIMAL + '[targets.there]\nflavour = "azure"\n'
-    message, _ = refusal(text, {**ENV, "OPENAI_BASE_URL": "https://gateway.example/v1"})
-    assert "targets.there.base_url" in message
-
-
 def test_environment_is_checked_too() -> None:
     """A bad variable is refused like a bad key, and is named."""
     message, _ = refusal(MINIMAL, {**ENV, "OPENAI_BASE_URL": "gateway.example"})

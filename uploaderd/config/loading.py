@@ -20,7 +20,6 @@ from uploaderd.config.settings import (
     Transfer,
     Watch,
 )
-from uploaderd.core.model import Flavour
 from uploaderd.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -185,12 +184,10 @@ def _target(name: str, value: object, place: Place, env: Mapping[str, str]) -> T
         kinds.NAME.read(name)
     except ValueError as exc:
         raise place.refuse("this name of a target", kinds.NAME.allowed) from exc
-    # The SDK's variables are OpenAI's: no other service is meant by them.
-    meant = table.get("flavour") != Flavour.AZURE
     fallback: dict[str, Fallback] = {
         key: partial(_variable, env, variable)
         for key, variable in _VARIABLES.items()
-        if env.get(variable) and meant
+        if env.get(variable)
     }
     target = keys.read_section(
         Target, table, place, given={"name": name}, fallback=fallback, elsewhere=_BELONGS
