@@ -204,9 +204,13 @@ class Context:
 
     @property
     def scanned(self) -> bool:
-        """Whether every watch was scanned once; before that nobody knows what was dropped."""
+        """Whether every watch was scanned once; before that nobody knows what was dropped.
+
+        While the journal takes nothing, nobody knows either.
+        """
         return all(
-            place.watcher.scans and self.trouble.keys().isdisjoint((name, place.watching))
+            place.watcher.scans
+            and self.trouble.keys().isdisjoint((name, place.watching, "journal"))
             for name, place in self.watched.items()
         )
 
