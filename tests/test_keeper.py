@@ -5,13 +5,20 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from tests.engine.kit import SetClock
+from uploaderd.errors import JournalError
 from uploaderd.journal import DamagedError
+from uploaderd.journal.together import Outcome, each
 from uploaderd.keeper import Keeper
 from uploaderd.offload import Threads
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from functools import partial
 
 
 def since(keep: Keeper) -> float | None:
@@ -77,3 +84,45 @@ async def test_a_damaged_journal_is_told_of_and_so_is_the_first_reason() -> None
         assert keep.damaged.is_set()
         assert str(keep.why) == "first"
         assert since(keep) is None
+
+
+async def test_what_comes_while_the_journal_is_at_work_is_handed_over_together() -> None:
+    """In the order in which it came, and each caller gets its own answer or error."""
+    batches: list[int] = []
+
+    def together(calls: Sequence[partial[Any]]) -> list[Outcome]:
+        batches.append(len(calls))
+        return each(calls)
+
+    def wrong() -> None:
+        raise JournalError("no")
+
+    stuck = threading.Event()
+    order: list[int] = []
+    with Threads("journal", 1) as thread:
+        keep = Keeper(thread, lambda: 0.0)
+        keep.together = together
+        first = asyncio.create_task(keep(stuck.wait))
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        others = [asyncio.create_task(keep(order.append, number)) for number in range(3)]
+        fails = asyncio.create_task(keep(wrong))
+        given_up = asyncio.create_task(keep(order.append, 3))
+        await asyncio.sleep(0)
+        given_up.cancel()
+        stuck.set()
+        await asyncio.wait({first, fails, given_up, *others})
+        assert isinstance(fails.exception(), JournalError)
+        assert order == [0, 1, 2, 3]
+        assert batches == [1, 5]
+
+
+async def test_when_the_thread_has_ended_nobody_waits_for_it_for_ever() -> None:
+    """Whoever asks then is told, not left."""
+    thread = Threads("journal", 1)
+    keep = Keeper(thread, lambda: 0.0)
+    with thread:
+        await keep(time.monotonic)
+    for _ in range(2):
+        with pytest.raises(RuntimeError):
+            await keep(time.monotonic)

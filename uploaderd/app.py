@@ -89,6 +89,7 @@ async def _wire(
     """Make everything, in the order in which it is needed."""
     journal = Journal(config.daemon.state_dir / JOURNAL)
     journal.measure = wiring.metrics.commit
+    keep.together = journal.together
     stack.push_async_callback(keep, journal.close)
     await _open(journal, keep.thread, wiring.trouble)
     places = [wiring.place(watch) for watch in config.watches]

@@ -3,60 +3,93 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from uploaderd.journal import DamagedError
+from uploaderd.journal.together import Outcome, each
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from uploaderd.seams import Offload
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
+MOST_TOGETHER = 128  # who comes first should not wait for all the others
+
 
 class Keeper:
-    """Runs the journal's methods, one after the other, on a thread of their own.
+    """Runs the journal's methods, in the order in which they came, on a thread of their own.
 
-    Whoever asks may be cancelled; the method runs to its end all the same, and until then it counts
-    as unanswered.
+    What comes while the thread is at work is handed over at once when it is free, so that the
+    journal may let it share one sync. Whoever asks may be cancelled; the method runs to its end
+    all the same, and until then it counts as unanswered.
 
     Args:
         thread: that thread.
         time_s: seconds of a clock that stands still in a suspend, as the loop's timers do.
 
     Attributes:
+        together: makes several calls, each to its own outcome.
+        since_s: since when nothing came back though something is asked, or None.
         damaged: set once the journal turned out to be damaged.
         why: what was found then.
     """
 
     def __init__(self, thread: Offload, time_s: Callable[[], float]) -> None:
         self.thread = thread
+        self.together: Callable[[Sequence[partial[Any]]], list[Outcome]] = each
+        self.since_s: float | None = None
         self.damaged = asyncio.Event()
         self.why: DamagedError | None = None
         self._time_s = time_s
-        self._since: dict[asyncio.Future[Any], float] = {}  # in the order in which they came
-
-    @property
-    def since_s(self) -> float | None:
-        """Since when nothing came back though something is asked, or None."""
-        return next(iter(self._since.values()), None)
+        self._waiting: list[tuple[partial[Any], asyncio.Future[Any]]] = []
+        self._at_work: asyncio.Task[None] | None = None
 
     async def __call__(self, function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
         """Run a method of the journal."""
-        asked = asyncio.ensure_future(self.thread(function, *args, **kwargs))
-        self._since[asked] = self._time_s()
-        asked.add_done_callback(self._came_back)
-        return await asyncio.shield(asked)
+        answer: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+        self._waiting.append((partial(function, *args, **kwargs), answer))
+        if self._at_work is None:
+            self.since_s = self._time_s()
+            self._at_work = asyncio.create_task(self._work())
+        return await answer
 
-    def _came_back(self, asked: asyncio.Future[Any]) -> None:
-        del self._since[asked]
-        if self._since:  # who waited behind it has waited for that one
-            self._since[next(iter(self._since))] = self._time_s()
-        error = None if asked.cancelled() else asked.exception()
-        if isinstance(error, DamagedError):
-            self.hurt(error)
+    async def _work(self) -> None:
+        """Hand over what waits until nothing does."""
+        batch: list[tuple[partial[Any], asyncio.Future[Any]]] = []
+        try:
+            while self._waiting:
+                batch = self._waiting[:MOST_TOGETHER]
+                del self._waiting[:MOST_TOGETHER]
+                outcomes = await self.thread(self.together, [call for call, _ in batch])
+                for (_, answer), outcome in zip(batch, outcomes, strict=True):
+                    self._tell(answer, outcome)
+                self.since_s = self._time_s()  # who waited behind it has waited for that one
+        except Exception as error:  # noqa: BLE001 - it is for whoever asked
+            for _, answer in [*batch, *self._waiting]:
+                self._tell(answer, Outcome(error=error))
+            self._waiting.clear()
+        except BaseException:
+            for _, answer in [*batch, *self._waiting]:
+                answer.cancel()
+            self._waiting.clear()
+            raise
+        finally:
+            self._at_work = None
+            self.since_s = None
+
+    def _tell(self, answer: asyncio.Future[Any], outcome: Outcome) -> None:
+        if isinstance(outcome.error, DamagedError):
+            self.hurt(outcome.error)
+        if answer.done():
+            return
+        if outcome.error is None:
+            answer.set_result(outcome.value)
+        else:
+            answer.set_exception(outcome.error)
 
     def hurt(self, error: DamagedError) -> None:
         """Note what is damaged: the first finding counts."""

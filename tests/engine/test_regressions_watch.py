@@ -12,6 +12,7 @@ from tests.engine.ended import DAY_S, done
 from tests.engine.gates import Gate
 from uploaderd.engine.pulse import LATE_S, Pulse
 from uploaderd.engine.retention import judge
+from uploaderd.journal.together import each
 from uploaderd.keeper import Keeper
 
 if TYPE_CHECKING:
@@ -67,16 +68,15 @@ async def test_a_look_at_the_numbers_that_gives_up_makes_no_stuck_journal_look_a
 ) -> None:
     """However often somebody asks and does not wait: a request under way excuses nothing then."""
     rig.engine._pulse = Pulse(lambda: rig.clock.boot_s)
-    stuck = Gate(rig.journal.file)
+    stuck = Gate(each)
     keep = Keeper(stuck, lambda: rig.clock.boot_s)
     hung = asyncio.create_task(keep(rig.journal.file, "a"))
     await stuck.reached()
     with rig.ctx.wire:
         for _ in range(3):
             rig.clock.forward(LATE_S / 2)
-            keep.thread = behind = Gate(rig.journal.counts)
             impatient = asyncio.create_task(keep(rig.journal.counts))
-            await behind.reached()
+            await asyncio.sleep(0)
             impatient.cancel()
             await asyncio.wait({impatient})
         assert not rig.engine.beats(keep.since_s)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from functools import partial
-from typing import TYPE_CHECKING, Any, Literal, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, ParamSpec, TypeVar, cast
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -13,11 +13,13 @@ if TYPE_CHECKING:
     from tests.simulation.checks import Checks
     from tests.simulation.loop import SimLoop
     from tests.simulation.trace import Trace
+    from uploaderd.journal.together import Outcome
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
 HAND_OVER_S = 0.00001
+TOGETHER = "together"
 
 
 class Dead(BaseException):
@@ -108,7 +110,16 @@ class SimThreads:
         )
         return await future
 
-    def _run(self, future: asyncio.Future[T], call: Callable[[], T], name: str) -> None:
+    def _note(self, call: partial[Any], result: object) -> None:
+        """Tell the checks what was kept: one thing, or many that shared a sync."""
+        if call.func.__name__ != TOGETHER:
+            self._life.checks.kept(_name(call.func, call.args), result)
+            return
+        for one, outcome in zip(call.args[0], cast("list[Outcome]", result), strict=True):
+            if outcome.error is None:
+                self._note(one, outcome.value)
+
+    def _run(self, future: asyncio.Future[T], call: partial[T], name: str) -> None:
         life = self._life
         if not life.alive:
             return
@@ -123,7 +134,7 @@ class SimThreads:
                 error = found
                 life.step(kind, f"{name} failed: {found}")
             else:
-                life.checks.kept(name, result)
+                self._note(call, result)
                 life.step(kind, f"{name} done")
         except Dead:
             return
@@ -143,6 +154,8 @@ class SimThreads:
 
 def _name(function: Callable[..., object], args: tuple[Any, ...]) -> str:
     name = getattr(function, "__qualname__", str(function)).rpartition(".")[2]
+    if name == TOGETHER:
+        return ", ".join(_name(call.func, call.args) for call in args[0]) if args else name
     if name == "record":
         after = args[1].file
         return f"record {after.path.decode()}: {args[2]} -> {after.state} {after.reason.code}"

@@ -31,6 +31,7 @@ from uploaderd.engine.context import Context, Service
 from uploaderd.engine.engine import Engine
 from uploaderd.engine.view import EngineView
 from uploaderd.errors import JournalError
+from uploaderd.keeper import Keeper
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
@@ -318,10 +319,12 @@ class World:
         )
         place.disk = self.disk
         client = SimClient(life, self.network, stall_s=scenario.stall_s)
+        keep = Keeper(life.keep, self._loop.time)
+        keep.together = journal.together
         return Engine(
             Context(
                 journal=journal,
-                keep=life.keep,
+                keep=keep,
                 disk=life.disk,
                 clock=self.clock,
                 chance=self._rng.random,

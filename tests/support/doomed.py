@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from uploaderd import app, config
 from uploaderd.client import Client
+from uploaderd.journal.together import Together, each
 from uploaderd.offload import Threads
 
 if TYPE_CHECKING:
@@ -33,6 +34,14 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 NAMED_BY_THIRD = frozenset({"Journal.record", "Journal.request"})
+
+
+def steps_of(function: Callable[..., object], args: Sequence[Any]) -> list[str]:
+    """What steps a thread is given: many at once where they share a sync of the journal."""
+    if function.__name__ in {Together.together.__name__, each.__name__}:
+        return [step for call in args[0] for step in steps_of(call.func, call.args)]
+    step = function.__qualname__
+    return [f"{step}:{args[2]}" if step in NAMED_BY_THIRD else step]
 
 
 class Doom:
@@ -70,10 +79,7 @@ class DoomedThreads(Threads):
 
     async def __call__(self, function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
         """Run it, unless this is the end."""
-        step = function.__qualname__
-        if step in NAMED_BY_THIRD:
-            step = f"{step}:{args[2]}"
-        struck = self._doom.strikes(step)
+        struck = any(self._doom.strikes(step) for step in steps_of(function, args))
 
         def fatal() -> T:
             self._doom.before(struck=struck)

@@ -22,9 +22,10 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
-from tests.support.doomed import NAMED_BY_THIRD, Doom, DoomedClient
+from tests.support.doomed import Doom, DoomedClient, steps_of
 from uploaderd import app, config
-from uploaderd.journal import Journal
+from uploaderd.journal.store import Store
+from uploaderd.journal.together import Together
 from uploaderd.offload import Threads
 from uploaderd.spool import carrying, renaming
 
@@ -35,7 +36,9 @@ if TYPE_CHECKING:
 P = ParamSpec("P")
 T = TypeVar("T")
 
-COMMITS = Journal.transaction.__wrapped__.__code__  # type: ignore[attr-defined]
+COMMITS = frozenset(
+    {Store.transaction.__wrapped__.__code__, Together._commit.__code__}  # type: ignore[attr-defined]
+)
 CHANGES = frozenset(
     {
         *(os.mkdir, os.rmdir, os.unlink, os.remove, os.rename, os.replace, os.link, os.symlink),
@@ -96,7 +99,7 @@ class Hook:
             return frame.f_code.co_name if frame.f_code in CHANGING else ""
         if arg in CHANGES:
             return str(getattr(arg, "__name__", ""))
-        if frame.f_code is not COMMITS or getattr(arg, "__name__", "") != "execute":
+        if frame.f_code not in COMMITS or getattr(arg, "__name__", "") != "execute":
             return ""
         if event == "c_call":  # BEGIN finds no transaction; COMMIT, or ROLLBACK, ends one
             self._committing = bool(arg.__self__.in_transaction)
@@ -112,9 +115,7 @@ class SteppedThreads(Threads):
 
     async def __call__(self, function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
         """Run it, up to the end."""
-        name = function.__qualname__
-        if name in NAMED_BY_THIRD:
-            name = f"{name}:{args[2]}"
+        name = " + ".join(steps_of(function, args))
 
         def watched() -> T:
             sys.setprofile(Hook(self._steps, name))

@@ -14,6 +14,7 @@ from uploaderd.core.model import FileState
 from uploaderd.journal.damage import fault
 from uploaderd.journal.inspection import THOROUGH_BYTES
 from uploaderd.journal.questions import Questions
+from uploaderd.journal.store import alone
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -68,6 +69,7 @@ class Counting(Questions):
         self._moves: list[tuple[tuple[str, str], Sums]] = []
         self._counted: frozenset[str] = frozenset()
 
+    @alone
     def open(self) -> None:
         """Open the database and count what is there, once."""
         super().open()
@@ -81,6 +83,7 @@ class Counting(Questions):
             raise fault(self.path, error, "opened") from error
         self._sums = {(row[0], row[1]): Sums(*row[2:]) for row in rows}
 
+    @alone
     def watch(self, paths: Iterable[str]) -> None:
         """As ``Questions.watch``."""
         names = frozenset(paths)
@@ -119,6 +122,12 @@ class Counting(Questions):
     def _began(self) -> None:
         super()._began()
         self._moves = []
+
+    def _marked(self) -> int:
+        return len(self._moves)
+
+    def _forget(self, mark: int) -> None:
+        del self._moves[mark:]
 
     def _committed(self) -> None:
         super()._committed()

@@ -21,6 +21,7 @@ from uploaderd.journal.rows import (
     upload_values,
 )
 from uploaderd.journal.store import StaleError
+from uploaderd.journal.together import Together
 
 if TYPE_CHECKING:
     import sqlite3
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
     from uploaderd.journal.errands import Command
 
 
-class Journal(Counting, Following, Configured, Errands, Retention):
+class Journal(Together, Counting, Following, Configured, Errands, Retention):
     """The daemon's memory; what a method returned is durable.
 
     Every method raises ``JournalError`` when the disk or the database refuses, and then nothing

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from uploaderd.core.report import Moment, Progress
 from uploaderd.journal.damage import fault
 from uploaderd.journal.rows import to_file, to_part, to_upload
-from uploaderd.journal.store import Store
+from uploaderd.journal.store import Store, alone
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -47,6 +47,7 @@ class Questions(Store):
         ).fetchone()
         return None if row is None else to_file(row)
 
+    @alone
     def watch(self, paths: Iterable[str]) -> None:
         """Say which folders are watched now; the other questions speak of those only."""
         with self.transaction() as db:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sqlite3
 from contextlib import AbstractContextManager, closing, contextmanager, nullcontext, suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from uploaderd.errors import JournalError, NewerJournalError, UploaderdError
 from uploaderd.journal.damage import damaged, fault, is_well
@@ -15,6 +15,8 @@ from uploaderd.journal.schema import SCHEMA_VERSION, migrate
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
+
+F = TypeVar("F", bound="Callable[..., Any]")
 
 OLDEST_SQLITE = (3, 37, 0)  # STRICT tables
 BUSY_MS = 5_000
@@ -30,6 +32,12 @@ SIBLINGS = ("-wal", "-shm", "-journal")
 
 class StaleError(UploaderdError):
     """The row went on meanwhile: read it again and decide again."""
+
+
+def alone(method: F) -> F:
+    """Mark a method that shares its transaction with no other: it says what is durable."""
+    method.__dict__["alone"] = True
+    return method
 
 
 class Store:
@@ -51,6 +59,7 @@ class Store:
         self._thorough_bytes = thorough_bytes
         self._connection: sqlite3.Connection | None = None
 
+    @alone
     def open(self) -> None:
         """Open or make the database, look it through, and bring its schema up to date.
 
@@ -77,17 +86,20 @@ class Store:
             self.close()
             raise fault(self.path, error, "opened") from error
 
+    @alone
     def close(self) -> None:
         """Close the database; a second call does nothing."""
         if self._connection is not None:
             self._connection.close()
             self._connection = None
 
+    @alone
     def suspect(self) -> None:
         """Have the next opening look the whole journal through, however big it is."""
         with suppress(OSError):
             self._suspicion.touch()
 
+    @alone
     def set_aside(self, stamp: str) -> Path:
         """Give a damaged journal another name, with all that belongs to it; return that name.
 
@@ -111,6 +123,7 @@ class Store:
             raise fault(self.path, error, "set aside") from error
         return kept
 
+    @alone
     def prove(self) -> None:
         """Write for the sake of writing.
 
@@ -137,7 +150,7 @@ class Store:
                 of the block was kept, and the next transaction may be tried.
         """
         connection = self.connection
-        _roll_back(connection)
+        roll_back(connection)
         try:
             connection.execute("BEGIN IMMEDIATE")
             self._began()
@@ -146,10 +159,10 @@ class Store:
                 connection.execute("COMMIT")
             self._committed()
         except sqlite3.Error as error:
-            _roll_back(connection)
+            roll_back(connection)
             raise fault(self.path, error, "written") from error
         except BaseException:
-            _roll_back(connection)
+            roll_back(connection)
             raise
 
     def _began(self) -> None:
@@ -157,6 +170,13 @@ class Store:
 
     def _committed(self) -> None:
         """What was counted along is so now; nothing in here may fail."""
+
+    def _marked(self) -> int:
+        """How much was counted along so far."""
+        return 0
+
+    def _forget(self, mark: int) -> None:
+        """What was counted along since then was taken back."""
 
     @property
     def _suspicion(self) -> Path:
@@ -235,11 +255,11 @@ def _migrate(connection: sqlite3.Connection, version: int) -> None:
             migrate(connection, step)
             connection.execute("COMMIT")
         except BaseException:
-            _roll_back(connection)
+            roll_back(connection)
             raise
 
 
-def _roll_back(connection: sqlite3.Connection) -> None:
+def roll_back(connection: sqlite3.Connection) -> None:
     """End the transaction, if one is open; some errors of SQLite's have ended it already."""
     if connection.in_transaction:
         with suppress(sqlite3.Error):
