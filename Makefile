@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help install test lint types unit demo interop simulate manual transcripts clean
+.PHONY: help install test lint types unit bench demo interop simulate manual transcripts clean
 
 help:
 	@echo "make demo     drop real files, kill the daemon half-way, prove that every byte arrived"
@@ -12,6 +12,7 @@ help:
 	@echo "make simulate SEEDS=100000   histories in a simulated world; SEED=7 replays one step by step"
 	@echo "make manual   write docs/uploaderd.1 again, after a command's help was changed"
 	@echo "make transcripts  write the README's transcripts again, after a command says something else"
+	@echo "make bench    figures beside md5sum, curl, the SDK and s3transfer; BENCH=\"large small\" RUNS=3"
 	@echo "make interop  the official Node SDK against the emulator (needs node and npm)"
 	@echo "make install  the virtual environment that the other targets use"
 	@echo "make clean    remove what the targets made"
@@ -40,6 +41,17 @@ unit: $(STAMP)
 
 demo: $(STAMP)
 	$(BIN)/uploaderd demo
+
+# BENCH names scenarios, all by default; docs/benchmarks.md says what the figures mean.
+BENCH ?=
+RUNS ?= 5
+bench: $(STAMP) $(VENV)/.benched
+	mkdir -p build
+	$(BIN)/python -m bench $(BENCH) --runs $(RUNS) --json build/bench.json
+
+$(VENV)/.benched: $(STAMP)
+	PIP_CONSTRAINT=constraints.txt $(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[bench]"
+	touch $@
 
 # SEEDS=n plays n seeds from FROM on over all cores; SEED=n replays one and prints each step.
 SEEDS ?= 1000

@@ -6,7 +6,6 @@ import asyncio
 import math
 import re
 import time
-from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -17,15 +16,19 @@ from tests.support.exposition import Page, promtool
 from uploaderd.core.answers import Call
 from uploaderd.core.facts import Facts, SessionNumbers, TargetNumbers, WatchNumbers
 from uploaderd.core.gate import Gate, GateState
+from uploaderd.core.limits import Limit, Whose
 from uploaderd.core.model import Arrival, File, FileState, Identity, Part, PartState
 from uploaderd.core.reasons import SENTENCES, reason
+from uploaderd.core.report import FlightFacts
 from uploaderd.journal import Journal
-from uploaderd.metrics import Metrics, watch_loop
+from uploaderd.metrics import Lag, Metrics
+from uploaderd.metrics.lag import BOUNDS_S, GRID_S
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 UNITS = ("seconds", "bytes")  # base units; anything else is counted
+FLIGHT = FlightFacts(now=1, limit=2, most=4, code="overloaded", why="Halved.")
 OTHER_UNITS = re.compile(r"(milli|micro|nano|minute|hour|day|kilo|mega|kib|mib|percent)")
 
 
@@ -44,7 +47,8 @@ def facts(**changes: object) -> Facts:
         journal_bytes={"database": 4096, "log": 0},
         parts_in_flight=0,
         parts_in_flight_limit=4,
-        targets=[TargetNumbers(name="openai", gate=Gate(), admits=True)],
+        limit=Limit(rate_bps=None, why=Whose.CONFIGURED, configured="unlimited"),
+        targets=[TargetNumbers(name="openai", gate=Gate(), admits=True, flight=FLIGHT)],
         watches=[WatchNumbers(path="/spool", mode="inotify", folders=1, overflows=0, scans=1)],
         troubles={},
     )
@@ -90,7 +94,6 @@ def everything() -> Page:
     metrics = Metrics(version="1.2.3")
     metrics.request("openai", "part", "200", 0.2)
     metrics.hook("done", "ok")
-    metrics.late(0.01)
     return page(metrics)
 
 
@@ -241,21 +244,51 @@ def test_each_commit_of_the_journal_is_measured(tmp_path: Path) -> None:
     assert page(metrics).value(name) == 3
 
 
-async def test_a_loop_that_is_held_up_is_late() -> None:
-    """What blocks the loop for a while is seen as lag of that length."""
-    late: list[float] = []
-    watching = asyncio.create_task(watch_loop(late.append, period_s=0.01))
-    while not late:
-        await asyncio.sleep(0.01)
-    time.sleep(0.3)  # that is the point
-    count = len(late)
-    while len(late) == count:
-        await asyncio.sleep(0.01)
-    watching.cancel()
-    with suppress(asyncio.CancelledError):
-        await watching
-    assert max(late) >= 0.25
-    assert min(late) >= 0.0
+def test_who_is_due_while_the_loop_works_waits_until_it_is_done() -> None:
+    """Of a hundred moments in a second of work the first was late by a second, the last by none."""
+    now_s = 100.0
+    lag = Lag(clock=lambda: now_s)
+    lag.rested(now_s)
+    lag.worked(now_s + 1.0 + GRID_S / 2)
+    assert sum(lag.counts) == 101
+    assert dict(zip(BOUNDS_S, lag.counts, strict=False))[0.5] == 25
+    assert lag.total_s == pytest.approx(50.5, rel=0.02)
+
+
+def test_who_is_due_while_the_loop_waits_is_served_at_once() -> None:
+    """An hour of waiting is 360,000 moments without any lag, counted in one step."""
+    lag = Lag(clock=lambda: 0.0)
+    lag.rested(3600.0)
+    assert lag.counts[0] == sum(lag.counts) == pytest.approx(360_000, abs=2)
+    assert lag.total_s == 0.0
+
+
+def test_a_process_that_was_stopped_for_a_week_counts_that_once() -> None:
+    """And not sixty million moments of it, which would hold up the loop again."""
+    lag = Lag(clock=lambda: 0.0)
+    lag.worked(7 * 86_400.0)
+    assert lag.counts[-1] == 1
+    assert sum(lag.counts) == pytest.approx(BOUNDS_S[-1] / GRID_S, abs=3)
+
+
+def test_a_loop_that_is_held_up_is_late_and_one_that_waits_is_not() -> None:
+    """What blocks a real loop is seen as lag of that length; its own sleep is none."""
+    lag = Lag()
+
+    async def block() -> None:
+        await asyncio.sleep(0.1)
+        time.sleep(0.4)  # that is the point
+        await asyncio.sleep(0)
+
+    with asyncio.Runner(loop_factory=lag.new_loop) as runner:
+        runner.run(block())
+    blocked = [n for n, up_to in zip(lag.counts, BOUNDS_S, strict=False) if 0.1 < up_to <= 10]
+    assert sum(blocked) >= 29
+    assert lag.counts[0] >= 8
+    seen = page(Metrics(version="1", lag=lag))
+    assert seen.value("uploaderd_event_loop_lag_seconds_count") == sum(lag.counts)
+    assert seen.value("uploaderd_event_loop_lag_seconds_sum") == pytest.approx(lag.total_s)
+    assert seen.value("uploaderd_event_loop_lag_seconds_bucket", le="0.001") == lag.counts[0]
 
 
 # What is so at the moment
@@ -294,9 +327,29 @@ def test_what_the_journal_does_not_tell_is_left_out() -> None:
 )
 def test_a_target_is_in_one_state(gate: Gate, admits: bool, state: str, why: str | None) -> None:
     """And it is shut for one reason; a pause that is over is no pause."""
-    seen = page(Metrics(version="1"), targets=[TargetNumbers(name="t", gate=gate, admits=admits)])
+    target = TargetNumbers(name="t", gate=gate, admits=admits, flight=FLIGHT)
+    seen = page(Metrics(version="1"), targets=[target])
     assert seen.ones("uploaderd_target_state", "state") == [state]
     assert seen.ones("uploaderd_target_shut", "reason") == ([] if why is None else [why])
+
+
+def test_a_target_has_one_limit_and_one_reason_for_it() -> None:
+    """Beside how many there are now."""
+    seen = page(Metrics(version="1"))
+    assert seen.value("uploaderd_target_parts_in_flight", target="openai") == 1
+    assert seen.value("uploaderd_target_parts_in_flight_limit", target="openai") == 2
+    assert seen.ones("uploaderd_target_parts_in_flight_reason", "reason") == ["overloaded"]
+
+
+@pytest.mark.parametrize("rate_bps", [None, 5 << 20])
+@pytest.mark.parametrize("whose", Whose)
+def test_the_limit_of_bandwidth_and_by_whose_word(rate_bps: int | None, whose: Whose) -> None:
+    """Without a limit it is infinite; one source is in force."""
+    limit = Limit(rate_bps=rate_bps, why=whose, configured="unlimited")
+    seen = page(Metrics(version="1"), limit=limit)
+    expected = math.inf if rate_bps is None else rate_bps
+    assert seen.value("uploaderd_bandwidth_limit_bytes") == expected
+    assert seen.ones("uploaderd_bandwidth_limit_source", "source") == [whose.value]
 
 
 @pytest.mark.parametrize("state", ["running", "paused", "draining"])

@@ -20,6 +20,8 @@ ALERTS, TESTS = FOLDER / "uploaderd-alerts.yml", FOLDER / "uploaderd-alerts.test
 DASHBOARD = json.loads((FOLDER / "uploaderd-dashboard.json").read_text("utf-8"))
 
 UNUSED = {
+    "uploaderd_bandwidth_limit_source": "for who wonders; status says it in a sentence",
+    "uploaderd_target_parts_in_flight_reason": "status says it in a sentence",
     "uploaderd_journal_stored_bytes": "for who wants to know it in all; a graph shows the rate",
     "uploaderd_journal_resent_bytes": "the same",
     "process_virtual_memory_bytes": "says little of a process with threads",

@@ -56,7 +56,8 @@ def test_the_constraints_pin_what_the_project_needs_and_name_no_host() -> None:
     assert all(re.fullmatch(r"[\w.-]+==[\w.+!]+", line) for line in lines)
     pinned = {line.partition("==")[0].lower().replace("_", "-") for line in lines}
     project = tomllib.loads(text_of("pyproject.toml"))["project"]
-    needed = [*project["dependencies"], *project["optional-dependencies"]["dev"]]
+    extras = project["optional-dependencies"]
+    needed = [*project["dependencies"], *extras["dev"], *extras["bench"]]
     assert {re.split(r"[>=<]", one)[0].lower() for one in needed} <= pinned
 
 

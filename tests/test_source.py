@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import os
 import threading
@@ -17,7 +18,7 @@ from hypothesis import strategies as st
 
 from uploaderd.core.plan import Range, ranges
 from uploaderd.errors import ChangedError, UnreadableError
-from uploaderd.source import Md5Pass, PartBody, Source
+from uploaderd.source import STEP_BYTES, Md5Pass, PartBody, Source
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -62,6 +63,36 @@ def test_reads_exactly(source: Source, file: Path) -> None:
     data = file.read_bytes()
     for offset, length in ((0, 1), (0, len(data)), (12345, 67890), (len(data) - 1, 1), (7, 0)):
         assert source.pread(offset, length) == data[offset : offset + length]
+
+
+def test_a_small_file_is_read_once(tmp_path: Path) -> None:
+    """From then on it is what it was, whatever happens on the disk; a larger one is not kept."""
+    path = tmp_path / "small"
+    path.write_bytes(content(100))
+    with contextlib.closing(opened(path)) as small:
+        small.load(99)
+        assert small.loaded is None
+        small.load(100)
+        path.write_bytes(b"other")
+        assert small.pread(10, 80) == content(100)[10:90]
+        into = bytearray(90)
+        small.readinto(memoryview(into), 10)
+        assert into == content(100)[10:]
+        with pytest.raises(ChangedError):
+            small.pread(50, 51)
+        with pytest.raises(ChangedError):
+            small.readinto(memoryview(bytearray(51)), 50)
+
+
+def test_a_small_file_that_becomes_shorter_is_not_loaded(tmp_path: Path) -> None:
+    """It changed between the look at it and the reading of it."""
+    path = tmp_path / "small"
+    path.write_bytes(content(100))
+    with contextlib.closing(opened(path)) as small:
+        os.truncate(path, 50)
+        with pytest.raises(ChangedError):
+            small.load(100)
+        assert small.loaded is None
 
 
 def test_past_the_end_is_changed(source: Source, file: Path) -> None:
@@ -201,19 +232,92 @@ async def test_body_yields_its_part(source: Source, file: Path, step: int) -> No
     counted: list[int] = []
     paced: list[int] = []
 
-    async def pace(size: int) -> None:
-        paced.append(size)
+    async def pace(most: int) -> int:
+        paced.append(max(1, most // 2))
+        return paced[-1]
 
     body = PartBody(
         source, part, offload=inline, step_bytes=step, on_bytes=counted.append, pace=pace
     )
     assert isinstance(body, AsyncIterable)
-    pieces = [piece async for piece in body]
+    pieces = [bytes(piece) async for piece in body]
     data = file.read_bytes()[1000:10001]
     assert b"".join(pieces) == data
     assert (body.length, body.sent, sum(counted), sum(paced)) == (9001, 9001, 9001, 9001)
     assert max(map(len, pieces)) <= step
     assert body.digest() == xxhash.xxh3_128_digest(data)
+
+
+class PartlyCached(Source):
+    """A file of which only the beginning of each stretch is in memory."""
+
+    def readinto_cached(self, buffer: memoryview, offset: int) -> int:
+        """Give a third of it."""
+        return super().readinto_cached(buffer[: len(buffer) // 3], offset)
+
+
+async def test_body_takes_from_memory_what_is_there(file: Path) -> None:
+    """What is cached is not read again by a thread; the rest is, and all of it is digested."""
+    source = PartlyCached(os.open(file, os.O_RDONLY))
+    reads: list[int] = []
+
+    async def counting(function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+        for each in args:
+            reads.extend([len(each)] if isinstance(each, memoryview) else [])
+        return function(*args, **kwargs)
+
+    body = PartBody(
+        source, Range(number=1, offset=5, length=9000), offload=counting, step_bytes=3000
+    )
+    data = file.read_bytes()[5:9005]
+    assert b"".join([bytes(piece) async for piece in body]) == data
+    assert body.digest() == xxhash.xxh3_128_digest(data)
+    assert reads in ([2000] * 3, [3000] * 3), "3000 where the file system doesn't say what it has"
+    source.close()
+
+
+async def test_body_of_a_cached_file_needs_no_thread(source: Source) -> None:
+    """A file that was just written is sent without a hop to a thread."""
+    if not source.readinto_cached(memoryview(bytearray(1)), 0):
+        pytest.skip("this file system doesn't say what is in memory")
+
+    async def refuse(function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+        raise AssertionError(f"{function} was to run on a thread, with {args} and {kwargs}")
+
+    body = PartBody(source, Range(number=1, offset=0, length=3 << 19), offload=refuse)
+    assert sum([len(piece) async for piece in body]) == 3 << 19
+
+
+def test_what_is_not_cached_is_left_to_a_thread(tmp_path: Path, source: Source) -> None:
+    """Trouble is for the read that may wait to tell, and a closed file is not read at all."""
+    folder = Source(os.open(tmp_path, os.O_RDONLY))
+    size = source.identity.size
+    assert folder.readinto_cached(memoryview(bytearray(10)), 0) == 0
+    assert source.readinto_cached(memoryview(bytearray(10)), size) == 0
+    assert source.readinto_cached(memoryview(bytearray(10)), size - 4) in {0, 4}
+    for each in (folder, source):
+        each.close()
+        with pytest.raises(ValueError, match="closed"):
+            each.readinto_cached(memoryview(bytearray(10)), 0)
+
+
+async def test_body_needs_a_step_of_memory(tmp_path: Path) -> None:
+    """All steps of a part lie in the same memory, however large the part is."""
+    path = tmp_path / "large"
+    with path.open("wb") as file:
+        file.truncate(64 << 20)
+    source = opened(path)
+    body = PartBody(source, Range(number=1, offset=0, length=64 << 20), offload=inline)
+    places = set()
+    tracemalloc.start()
+    try:
+        async for step in body:
+            places.add(id(step.obj))
+        assert tracemalloc.get_traced_memory()[1] < 2 * STEP_BYTES
+    finally:
+        tracemalloc.stop()
+        source.close()
+    assert len(places) == 1
 
 
 async def test_body_counts_what_was_taken(source: Source) -> None:

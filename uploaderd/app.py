@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import os
 import random  # noqa: TID251 - chance is made here and handed in
 import signal
 import socket
+import sys
+import threading
 import time
-import uuid
 from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING
 
@@ -21,9 +24,9 @@ from uploaderd.journal import DamagedError, Journal
 from uploaderd.journal.following import Reader
 from uploaderd.keeper import Keeper, Onlooker
 from uploaderd.lock import StateLock
-from uploaderd.metrics import Metrics, watch_loop
+from uploaderd.metrics import Lag, Metrics
 from uploaderd.serving import Serving
-from uploaderd.wiring import Seams, Wiring, keys_of, seconds_of_day, speak
+from uploaderd.wiring import Seams, Wiring, keys_of, seconds_of_week, speak
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -32,17 +35,36 @@ if TYPE_CHECKING:
     from uploaderd.config.secrets import Secret
     from uploaderd.seams import Offload
 
-__all__ = ["Seams", "run"]
+__all__ = ["Seams", "run", "start"]
 
 log = logs.get(__name__)
 
 DISK_THREADS = 8
 JOURNAL = "journal.sqlite3"
+# How long another thread may keep the interpreter once the loop wants it, which it does after each
+# call of the kernel; Python's own 5 ms add up to a lag of tens, and less costs more of switching.
+SWITCH_S = 0.002
 # The most parts that may be in flight, and create, complete, cancel and list beside them.
 CONNECTIONS = 64 + 8
 
 
-async def run(config: Config, env: Mapping[str, str], seams: Seams | None = None) -> None:
+def start(config: Config, env: Mapping[str, str]) -> None:
+    """Do what ``run`` does on a loop of its own, of which it is known how late it is."""
+    lag = Lag()
+    sys.setswitchinterval(SWITCH_S)
+    # What was imported stays: to look through it again and again would hold up the loop.
+    gc.freeze()
+    with asyncio.Runner(loop_factory=lag.new_loop) as runner:
+        runner.run(run(config, env, lag=lag))
+
+
+async def run(
+    config: Config,
+    env: Mapping[str, str],
+    seams: Seams | None = None,
+    *,
+    lag: Lag | None = None,
+) -> None:
     """Run the daemon until SIGTERM or SIGINT, then drain.
 
     Raises:
@@ -59,7 +81,7 @@ async def run(config: Config, env: Mapping[str, str], seams: Seams | None = None
         keep = Keeper(
             stack.enter_context(seams.threads("journal", 1)), asyncio.get_running_loop().time
         )
-        wiring = await _begin(stack, env, seams)
+        wiring = await _begin(stack, env, seams, lag)
         engine = await _wire(stack, config, keys, wiring, keep)
         look = Onlooker(stack.enter_context(seams.threads("reader", 1)), keep)
         reader = Reader(engine.ctx.journal.path)
@@ -68,10 +90,11 @@ async def run(config: Config, env: Mapping[str, str], seams: Seams | None = None
         await Serving(config, wiring, engine, keep, reader=reader, look=look).run(stack)
 
 
-async def _begin(stack: AsyncExitStack, env: Mapping[str, str], seams: Seams) -> Wiring:
+async def _begin(
+    stack: AsyncExitStack, env: Mapping[str, str], seams: Seams, lag: Lag | None
+) -> Wiring:
     """Make what all adapters share; the stack undoes it in reverse."""
-    metrics = Metrics(version=__version__)
-    stack.callback(asyncio.create_task(watch_loop(metrics.late)).cancel)
+    metrics = Metrics(version=__version__, lag=lag)
     disk = stack.enter_context(seams.threads("disk", DISK_THREADS))
     session = open_session(connections=CONNECTIONS)
     stack.push_async_callback(session.close)
@@ -102,8 +125,8 @@ async def _wire(
             disk=wiring.disk,
             clock=SystemClock(),
             chance=chance.random,
-            new_id=lambda: uuid.uuid4().hex,
-            day_s=seconds_of_day,
+            new_id=_new_id,
+            week_s=seconds_of_week,
             owner=socket.gethostname(),
             places={place.name: place for place in places},
             services=services,
@@ -116,6 +139,35 @@ async def _wire(
             trouble=wiring.trouble,
         )
     )
+
+
+class _Random:
+    """Random bytes of the kernel's, a page at a time: each question to it lets others run first."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._left = b""
+
+    def __call__(self, count: int) -> bytes:
+        with self._lock:
+            if len(self._left) < count:
+                self._left = os.urandom(1024)
+            taken, self._left = self._left[:count], self._left[count:]
+        return taken
+
+
+_random = _Random()
+
+
+def _new_id() -> str:
+    """An id that no other machine makes either: a UUID of version 7 (RFC 9562, section 5.7).
+
+    It begins with the time, so that the journal's indexes of ids grow at their end. No meaning
+    lies in that.
+    """
+    millis, chance = time.time_ns() // 1_000_000, int.from_bytes(_random(10))
+    low = chance & ~(0xF << 76 | 0x3 << 62) | 0x7 << 76 | 0x2 << 62
+    return f"{millis & 2**48 - 1:012x}{low & 2**80 - 1:020x}"
 
 
 async def _open(journal: Journal, keep: Offload, trouble: dict[str, str]) -> None:

@@ -18,6 +18,7 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 MOST_TOGETHER = 128  # who comes first should not wait for all the others
+GATHERING = 2  # turns of the loop: who was told something just now often asks again at once
 
 
 class Keeper:
@@ -46,6 +47,7 @@ class Keeper:
         self.why: DamagedError | None = None
         self._time_s = time_s
         self._waiting: list[tuple[partial[Any], asyncio.Future[Any]]] = []
+        self._handed: list[tuple[partial[Any], asyncio.Future[Any]]] = []
         self._at_work: asyncio.Task[None] | None = None
 
     async def __call__(self, function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
@@ -53,33 +55,44 @@ class Keeper:
         answer: asyncio.Future[T] = asyncio.get_running_loop().create_future()
         self._waiting.append((partial(function, *args, **kwargs), answer))
         if self._at_work is None:
-            self.since_s = self._time_s()
-            self._at_work = asyncio.create_task(self._work())
+            self._begin()
         return await answer
+
+    def _begin(self) -> None:
+        self.since_s = self._time_s()
+        self._at_work = asyncio.create_task(self._work())
+        self._at_work.add_done_callback(self._ended)
 
     async def _work(self) -> None:
         """Hand over what waits until nothing does."""
-        batch: list[tuple[partial[Any], asyncio.Future[Any]]] = []
-        try:
-            while self._waiting:
-                batch = self._waiting[:MOST_TOGETHER]
-                del self._waiting[:MOST_TOGETHER]
-                outcomes = await self.thread(self.together, [call for call, _ in batch])
-                for (_, answer), outcome in zip(batch, outcomes, strict=True):
-                    self._tell(answer, outcome)
-                self.since_s = self._time_s()  # who waited behind it has waited for that one
-        except Exception as error:  # noqa: BLE001 - it is for whoever asked
-            for _, answer in [*batch, *self._waiting]:
-                self._tell(answer, Outcome(error=error))
-            self._waiting.clear()
-        except BaseException:
-            for _, answer in [*batch, *self._waiting]:
+        while self._waiting:
+            for _ in range(GATHERING):
+                await asyncio.sleep(0)
+            self._handed = self._waiting[:MOST_TOGETHER]
+            del self._waiting[:MOST_TOGETHER]
+            outcomes = await self.thread(self.together, [call for call, _ in self._handed])
+            handed, self._handed = self._handed, []
+            for (_, answer), outcome in zip(handed, outcomes, strict=True):
+                self._tell(answer, outcome)
+            # Who waited behind it has waited for that one.
+            self.since_s = self._time_s() if self._waiting else None
+
+    def _ended(self, work: asyncio.Task[None]) -> None:
+        """Leave nobody waiting, also where the work was cancelled before its first step."""
+        self._at_work = self.since_s = None
+        error = None if work.cancelled() else work.exception()
+        if error is None and not work.cancelled():
+            if self._waiting:
+                self._begin()
+            return
+        left, self._handed, self._waiting = [*self._handed, *self._waiting], [], []
+        for _, answer in left:
+            if answer.done():
+                continue
+            if error is None:
                 answer.cancel()
-            self._waiting.clear()
-            raise
-        finally:
-            self._at_work = None
-            self.since_s = None
+            else:
+                answer.set_exception(error)
 
     def _tell(self, answer: asyncio.Future[Any], outcome: Outcome) -> None:
         if isinstance(outcome.error, DamagedError):

@@ -5,10 +5,11 @@ A simulator can put inline execution and virtual time in their place.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ParamSpec, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, TypeVar
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
+    from functools import partial
 
     from uploaderd.core.facts import Facts
     from uploaderd.core.model import File, Now, Part
@@ -26,6 +27,27 @@ class Offload(Protocol):
     async def __call__(self, function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
         """Call ``function`` with these arguments and return what it returns."""
         ...
+
+
+async def at_once(function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+    """Run what does not block right here, as an ``Offload``."""
+    return function(*args, **kwargs)
+
+
+def in_turn(calls: Sequence[partial[Any]]) -> list[Any]:
+    """Make calls one after the other in one stay on a thread, up to the first that raises.
+
+    Returns:
+        what they returned; what one raised stands last, and those behind it were not made.
+    """
+    results: list[Any] = []
+    for call in calls:
+        try:
+            results.append(call())
+        except Exception as error:  # noqa: BLE001 - it belongs to whoever asked
+            results.append(error)
+            break
+    return results
 
 
 class Clock(Protocol):

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from uploaderd.core.plan import Range
     from uploaderd.seams import Offload
 
-STEP_BYTES = 256 * 1024
+STEP_BYTES = 512 * 1024
 _PASS_BYTES = 1 << 20
 
 
@@ -35,13 +35,16 @@ class Source:
 
     Attributes:
         identity: what the file was when it was opened.
+        loaded: all of its bytes, once ``load`` read them: from then on nothing here blocks.
     """
 
     def __init__(self, fd: int) -> None:
         self._fd = fd
+        self.loaded: memoryview | None = None
         self._lock = threading.Lock()
         self._readers = 0
         self._closed = False
+        self._asks_cache = True
         self.identity = self.identity_now()
 
     def identity_now(self) -> Identity:
@@ -60,6 +63,17 @@ class Source:
             ctime_ns=status.st_ctime_ns,
         )
 
+    def load(self, most_bytes: int) -> None:
+        """Read all of it into memory, unless it has more bytes than ``most_bytes``.
+
+        Raises:
+            ChangedError: the file became shorter since it was opened.
+            UnreadableError: the device or the server does not deliver.
+        """
+        size = self.identity.size
+        if self.loaded is None and size <= most_bytes:
+            self.loaded = memoryview(self.pread(0, size))
+
     def pread(self, offset: int, length: int) -> bytes:
         """Read exactly ``length`` bytes from ``offset``.
 
@@ -67,6 +81,8 @@ class Source:
             ChangedError: the file ends before that.
             UnreadableError: the device or the server does not deliver.
         """
+        if self.loaded is not None:
+            return bytes(self._in_memory(offset, length))
         with self._in_use() as fd:
             data = os.pread(fd, length, offset)
             if len(data) == length:
@@ -83,6 +99,9 @@ class Source:
 
     def readinto(self, buffer: memoryview, offset: int) -> None:
         """Fill ``buffer`` from ``offset``; raises as ``pread`` does."""
+        if self.loaded is not None:
+            buffer[:] = self._in_memory(offset, len(buffer))
+            return
         with self._in_use() as fd:
             done = 0
             while done < len(buffer):
@@ -90,6 +109,26 @@ class Source:
                 if not count:
                     raise _too_short(offset + len(buffer))
                 done += count
+
+    def readinto_cached(self, buffer: memoryview, offset: int) -> int:
+        """Fill ``buffer`` with what is in memory already, from ``offset`` on; never waits.
+
+        Returns:
+            how many bytes; where they are fewer than wanted, ``readinto`` has the rest or says
+            what is wrong.
+        """
+        if self.loaded is not None:
+            data = self.loaded[offset : offset + len(buffer)]
+            buffer[: len(data)] = data
+            return len(data)
+        with self._in_use() as fd:
+            try:
+                return os.preadv(fd, [buffer], offset, os.RWF_NOWAIT) if self._asks_cache else 0
+            except BlockingIOError:
+                return 0
+            except OSError:  # a file system that doesn't know the flag, or a fault
+                self._asks_cache = False
+                return 0
 
     def close(self) -> None:
         """Let go of the file, at once or when the last read ends; again does nothing."""
@@ -100,6 +139,12 @@ class Source:
             idle = self._readers == 0
         if idle:
             os.close(self._fd)
+
+    def _in_memory(self, offset: int, length: int) -> memoryview:
+        data = (self.loaded or memoryview(b""))[offset : offset + length]
+        if len(data) < length:
+            raise _too_short(offset + length)
+        return data
 
     @contextlib.contextmanager
     def _in_use(self) -> Iterator[int]:
@@ -185,9 +230,14 @@ class Md5Pass:
 class PartBody:
     """The body of one attempt to send a part: an async iterable that can be gone through once.
 
+    All steps lie in the same memory: each is good until the next one is asked for. What the page
+    cache holds is read where the caller runs, since a copy takes less than a hop to a thread; only
+    what has to come from the device is awaited.
+
     Attributes:
         length: the bytes it will yield in all.
         sent: those that its consumer has taken and come back from, so handed to the transport.
+        waits: it waits for ``pace``, which says how many of the bytes asked for may leave now.
     """
 
     def __init__(
@@ -198,10 +248,11 @@ class PartBody:
         offload: Offload,
         step_bytes: int = STEP_BYTES,
         on_bytes: Callable[[int], None] | None = None,
-        pace: Callable[[int], Awaitable[None]] | None = None,
+        pace: Callable[[int], Awaitable[int]] | None = None,
     ) -> None:
         self.length = part.length
         self.sent = 0
+        self.waits = False
         self._source = source
         self._offset = part.offset
         self._offload = offload
@@ -221,7 +272,7 @@ class PartBody:
             raise ValueError(f"{self.sent} of {self.length} bytes were sent")
         return self._hash.digest()
 
-    async def __aiter__(self) -> AsyncIterator[bytes]:
+    async def __aiter__(self) -> AsyncIterator[memoryview]:
         """Yield the part's bytes in steps, each after ``pace`` let it pass.
 
         Raises:
@@ -232,20 +283,25 @@ class PartBody:
         if self._begun:
             raise RuntimeError("the body of a part can be sent once; make a fresh one")
         self._begun = True
+        memory = memoryview(bytearray(min(self._step_bytes, self.length)))
         while self.sent < self.length:
             size = min(self._step_bytes, self.length - self.sent)
             if self._pace is not None:
-                await self._pace(size)
-            data = await self._offload(self._read, self._offset + self.sent, size)
-            yield data
+                self.waits = True
+                size = await self._pace(size)
+                self.waits = False
+            step = memory[:size]
+            await self._read(step, self._offset + self.sent)
+            yield step
             self.sent += size
             if self._on_bytes is not None:
                 self._on_bytes(size)
 
-    def _read(self, offset: int, length: int) -> bytes:
-        data = self._source.pread(offset, length)
-        self._hash.update(data)
-        return data
+    async def _read(self, step: memoryview, offset: int) -> None:
+        done = self._source.readinto_cached(step, offset)
+        if done < len(step):
+            await self._offload(self._source.readinto, step[done:], offset + done)
+        self._hash.update(step)
 
 
 def _too_short(expected: int) -> ChangedError:

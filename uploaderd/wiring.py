@@ -166,7 +166,7 @@ def speak(config: Config, env: Mapping[str, str], keys: Mapping[str, Secret]) ->
             log.warning("key.exposed", target=target.name, text=warning)
 
 
-def seconds_of_day(wall_s: float) -> float:
-    """Seconds since local midnight, for the bandwidth's timetable."""
+def seconds_of_week(wall_s: float) -> float:
+    """Seconds since Monday, 00:00 by the local clock, for the bandwidth's timetable."""
     local = time.localtime(wall_s)
-    return local.tm_hour * 3600.0 + local.tm_min * 60.0 + local.tm_sec
+    return local.tm_wday * 86_400.0 + local.tm_hour * 3600.0 + local.tm_min * 60.0 + local.tm_sec

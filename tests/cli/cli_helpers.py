@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import uploaderd
+from uploaderd.config.units import parse_rate
 from uploaderd.control.server import Control
 from uploaderd.core.model import FileState
 from uploaderd.core.report import escape_path
@@ -139,6 +140,14 @@ class FakeView:
     target_state: str = "ok"
     state: str = "running"
     trouble: str | None = None
+    bandwidth: dict[str, object] = field(
+        default_factory=lambda: {
+            "limit_bps": None,
+            "why": "configured",
+            "until": None,
+            "configured": "unlimited",
+        }
+    )
     refusal: str = ""
     careless: bool = False
     streams: list[FakeStream] = field(default_factory=list)
@@ -174,6 +183,7 @@ class FakeView:
             "watches": [{"path": one, "mode": "inotify", "why": ""} for one in self.watches],
             "targets": [{"name": "openai", "state": self.target_state, "until": None}],
             "active": [one for one in self.rows if one["state"] == "uploading"],
+            "bandwidth": self.bandwidth,
             "trouble": self.trouble,
         }
 
@@ -217,6 +227,13 @@ class FakeView:
     async def resume(self) -> dict[str, object]:
         """Go on."""
         self.state = "running"
+        return await self.status()
+
+    async def limit(self, said: str) -> dict[str, object]:
+        """Take a rate, or give it back."""
+        self.bandwidth = {**self.bandwidth, "limit_bps": None, "why": "configured"}
+        if said != "config":
+            self.bandwidth |= {"limit_bps": parse_rate(said), "why": "operator"}
         return await self.status()
 
     async def reload(self) -> dict[str, object]:

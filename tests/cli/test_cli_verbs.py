@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import TYPE_CHECKING
 
 import pytest
@@ -117,6 +118,49 @@ async def test_pause_resume_and_reload_say_how_it_stands(tmp_path: Path) -> None
     assert resumed.out == "running; 2 files go on\n"
     assert reloaded.out == "reloaded; running with 1 folder and 1 target\n"
     assert paused.code == resumed.code == reloaded.code == 0
+
+
+async def test_limit_shows_sets_and_gives_back(tmp_path: Path) -> None:
+    """Alone it shows; with a rate it sets; `config` gives it back to what is configured."""
+    view = some()
+    socket = ("--socket", tmp_path / "s")
+    async with daemon(view, tmp_path / "s"):
+        shown = await call("limit", *socket, home=tmp_path)
+        given = await call("limit", "5MiB/s", *socket, home=tmp_path)
+        status = await call("status", *socket, home=tmp_path)
+        reloaded = await call("reload", *socket, home=tmp_path)
+        as_json = await call("limit", "--json", *socket, home=tmp_path)
+        free = await call("limit", "unlimited", *socket, home=tmp_path)
+        back = await call("limit", "config", *socket, home=tmp_path)
+    by_hand = "by the operator; give it back with: uploaderd limit config\n"
+    assert shown.out == "not limited\n"
+    assert given.out == f"limited to 5.0 MiB/s {by_hand}"
+    assert f"bandwidth: limited to 5.0 MiB/s {by_hand}" in status.out
+    assert f"the bandwidth is still limited to 5.0 MiB/s {by_hand}" in reloaded.err
+    assert json.loads(as_json.out) == {
+        "limit_bps": 5 << 20, "why": "operator", "until": None, "configured": "unlimited"
+    }  # fmt: skip
+    assert free.out == f"not limited {by_hand}"
+    assert back.out == "not limited\n"
+    assert {one.code for one in (shown, given, reloaded, as_json, free, back)} == {0}
+
+
+async def test_the_timetable_says_until_when(tmp_path: Path) -> None:
+    """For how long still, which the daemon knows."""
+    view = some()
+    view.bandwidth = {"limit_bps": 1 << 20, "why": "timetable", "until": "2100-01-01T00:00:00Z"}
+    async with daemon(view, tmp_path / "s"):
+        shown = await call("limit", "--socket", tmp_path / "s", home=tmp_path)
+    assert re.fullmatch(r"limited to 1.0 MiB/s by the timetable, for \d+d \d+h\n", shown.out)
+
+
+@pytest.mark.parametrize("rate", ["5", "5MiB", "0", "off", "08:00,5MiB/s", "-1", "fast"])
+async def test_what_is_no_limit_is_wrong_usage(tmp_path: Path, rate: str) -> None:
+    """It is refused before anybody is asked, with an example."""
+    said = await call("limit", "--socket", tmp_path / "s", "--", rate, home=tmp_path)
+    assert said.code == 2
+    assert "is no limit" in said.err
+    assert "uploaderd limit 5MiB/s" in said.err
 
 
 async def test_a_configuration_that_is_refused_is_78(tmp_path: Path) -> None:

@@ -8,8 +8,12 @@ import socket
 import struct
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from uploaderd.client import Client, TargetAddress, open_session
+
+if TYPE_CHECKING:
+    import ssl
 
 SECRET = "sk-proj-0123456789abcdefSECRET"  # noqa: S105 - it opens nothing
 
@@ -109,7 +113,9 @@ class Wire:
 
 
 @contextlib.asynccontextmanager
-async def listening(script: Script, *, receive_bytes: int | None = None) -> AsyncIterator[Wire]:
+async def listening(
+    script: Script, *, receive_bytes: int | None = None, tls: ssl.SSLContext | None = None
+) -> AsyncIterator[Wire]:
     """Serve a script on a free port of 127.0.0.1; its connections end with the block."""
     tasks: set[asyncio.Task[None]] = set()
     wire = Wire("")
@@ -137,8 +143,9 @@ async def listening(script: Script, *, receive_bytes: int | None = None) -> Asyn
     if receive_bytes is not None:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_bytes)
     sock.bind(("127.0.0.1", 0))
-    server = await asyncio.start_server(serve, sock=sock, limit=65536)
-    wire.base_url = f"http://127.0.0.1:{sock.getsockname()[1]}/v1"
+    server = await asyncio.start_server(serve, sock=sock, limit=65536, ssl=tls)
+    scheme = "http" if tls is None else "https"
+    wire.base_url = f"{scheme}://127.0.0.1:{sock.getsockname()[1]}/v1"
     try:
         yield wire
     finally:

@@ -12,7 +12,8 @@ import pytest
 
 from uploaderd import config
 from uploaderd.config import AfterUpload, Config, Flavour, HookEvent, LogFormat, LogLevel, keys
-from uploaderd.config.units import UNLIMITED, Timetable
+from uploaderd.config.units import UNLIMITED
+from uploaderd.core.timetable import Timetable
 from uploaderd.errors import ConfigError, Exit
 
 ENV = {"STATE_DIRECTORY": "/var/lib/uploaderd", "RUNTIME_DIRECTORY": "/run/uploaderd"}

@@ -95,6 +95,7 @@ def refusal(text: str, env: dict[str, str] | None = None) -> tuple[str, str]:
         ("[transfer]\nparts_in_flight = 65", "transfer.parts_in_flight", "65", "1 to 64"),
         ("[transfer]\nparts_in_flight = true", "transfer.parts_in_flight", "true", "1 to 64"),
         ("[transfer]\nparts_in_flight = 4.0", "transfer.parts_in_flight", "number 4", "1 to 64"),
+        ('[transfer]\nparts_in_flight = "4"', "transfer.parts_in_flight", '"4"', '"auto", or an'),
         ("[transfer]\nfiles_in_flight = 257", "transfer.files_in_flight", "257", "1 to 256"),
         ('[transfer]\nbandwidth = "10MiB"', "transfer.bandwidth", '"10MiB"', "10MiB/s"),
         ("[retry]\nattempts = 0", "retry.attempts", "the integer 0", "from 1"),
@@ -178,6 +179,14 @@ def test_unknown_key(text: str, path: str, hint: str) -> None:
 def test_hint(text: str, hint: str) -> None:
     """A refusal says what to do where that is not plain from what is allowed."""
     assert hint in refusal(text)[1]
+
+
+@pytest.mark.parametrize(("written", "held"), [('"auto"', None), ("1", 1), ("64", 64)])
+def test_parts_in_flight_may_be_left_to_the_daemon(written: str, held: int | None) -> None:
+    """And what is in effect is shown as it would be written."""
+    transfer = parse(f"{MINIMAL}[transfer]\nparts_in_flight = {written}").transfer
+    assert transfer.parts_in_flight == held
+    assert keys.show_section(transfer)["parts_in_flight"] == ("auto" if held is None else held)
 
 
 def test_no_key_is_ever_shown() -> None:

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from uploaderd.config import units
-from uploaderd.config.units import Timetable
+from uploaderd.core.timetable import DAY_S, WEEK_S, Timetable, weekly
 
 RATES = st.none() | st.integers(1, 2**45)
 
@@ -91,7 +91,8 @@ def test_rate_round_trip(rate_bps: int | None) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", "10", "10MiB", "10/s", "10MiB/m", "10MiB/s/s", "0B/s", "Unlimited", "none"]
+    "text",
+    ["", "10", "10MiB", "10/s", "10MiB/m", "10MiB/s/s", "0B/s", "Unlimited", "none", "0", "off"],
 )
 def test_rate_refused(text: str) -> None:
     """A rate without its unit or its second, and a rate of nothing, are refused."""
@@ -150,27 +151,80 @@ def test_timetable_refused(text: str) -> None:
         units.parse_timetable(text)
 
 
-TIMETABLES = st.dictionaries(st.integers(0, 1439), RATES, min_size=2, max_size=6).map(
-    lambda entries: Timetable(tuple((m * 60, rate) for m, rate in sorted(entries.items())))
+@pytest.mark.parametrize("text", ["0", "off", "none"])
+def test_a_word_with_two_meanings_is_refused(text: str) -> None:
+    """To some tools it means no limit, to others no bytes: both ways out are named."""
+    with pytest.raises(ValueError, match=r'write "unlimited", or stop with `uploaderd pause`'):
+        units.parse_timetable(f"08:00,2MiB/s 18:00,{text}")
+
+
+def test_days_that_differ() -> None:
+    """From Monday morning to Friday evening it is slow; the week goes round."""
+    table = units.parse_timetable("Mon-08:00,2MiB/s Fri-18:00,unlimited")
+    hour = 3600.0
+    assert table.period_s == WEEK_S
+    for day, clock, rate in [(0, 7.9, None), (0, 8, 2 << 20), (3, 0, 2 << 20), (4, 17.9, 2 << 20),
+                             (4, 18, None), (6, 23.9, None)]:  # fmt: skip
+        assert table.rate_at(day * DAY_S + clock * hour) == rate
+    assert table.change_in_s(4 * DAY_S + 18 * hour) == 2 * DAY_S + 14 * hour
+
+
+def test_an_entry_without_a_day_is_there_on_each_day() -> None:
+    """One with a day takes the place of the one without at that very time, and no other's."""
+    table = units.parse_timetable("08:00,2MiB/s 18:00,unlimited Sat-08:00,5MiB/s Sun-12:00,1MiB/s")
+    hour = 3600
+    for day in range(5):
+        assert table.rate_at(day * DAY_S + 8 * hour) == 2 << 20
+    assert table.rate_at(5 * DAY_S + 8 * hour) == 5 << 20
+    assert table.rate_at(5 * DAY_S + 18 * hour) is None
+    assert table.rate_at(6 * DAY_S + 11 * hour) == 2 << 20
+    assert table.rate_at(6 * DAY_S + 13 * hour) == 1 << 20
+    text = "08:00,2MiB/s 18:00,unlimited Sat-08:00,5MiB/s Sun-12:00,1MiB/s"
+    assert units.format_timetable(table) == text
+
+
+def test_days_in_any_case_and_all_alike_are_a_day() -> None:
+    """Seven days that are alike are the same as entries without a day."""
+    days = ("mon", "TUE", "Wed", "Thu", "Fri", "Sat", "sun")
+    text = " ".join(f"{day}-08:00,2MiB/s {day}-18:00,unlimited" for day in days)
+    assert units.parse_timetable(text) == units.parse_timetable("08:00,2MiB/s 18:00,unlimited")
+
+
+@pytest.mark.parametrize("text", ["Mon-Fri-08:00,2MiB/s", "Monday-08:00,2MiB/s", "Mo-08:00,2MiB/s",
+                                  "Mon 08:00,2MiB/s", "Mon,2MiB/s"])  # fmt: skip
+def test_other_names_of_days_are_refused(text: str) -> None:
+    """What may be meant is told with an example."""
+    with pytest.raises(ValueError, match="Mon-HH:MM,RATE"):
+        units.parse_timetable(text)
+
+
+MINUTES = st.integers(0, 1439).map(lambda minute: minute * 60)
+TABLES = st.builds(
+    weekly,
+    st.dictionaries(MINUTES, RATES, min_size=1, max_size=4),
+    st.dictionaries(st.tuples(st.integers(0, 6), MINUTES), RATES, max_size=5),
 )
 
 
-@given(TIMETABLES)
+@given(TABLES)
 def test_timetable_round_trip(table: Timetable) -> None:
     """Every timetable is written in a form that is read as the same timetable."""
-    assert units.parse_timetable(str(table)) == table
+    assert units.parse_timetable(units.format_timetable(table)) == table
 
 
-@given(TIMETABLES, st.floats(0, 86_399.999))
-def test_timetable_next_change(table: Timetable, time_of_day_s: float) -> None:
+@given(TABLES, st.floats(0, WEEK_S - 0.001))
+def test_timetable_next_change(table: Timetable, week_s: float) -> None:
     """Nothing changes before the announced moment, and that moment begins an entry."""
-    wait_s = table.change_in_s(time_of_day_s)
-    assert wait_s is not None
-    assert 0 < wait_s <= units.DAY_S
+    wait_s = table.change_in_s(week_s)
+    if wait_s is None:
+        assert len(table.entries) == 1
+        return
+    assert 0 < wait_s <= table.period_s
     starts = [start for start, _ in table.entries]
-    assert any(abs((time_of_day_s + wait_s) % units.DAY_S - start) < 1e-6 for start in starts)
-    between = (time_of_day_s + wait_s / 2) % units.DAY_S
-    assert table.rate_at(between) == table.rate_at(time_of_day_s)
+    assert any(abs((week_s + wait_s - start) % table.period_s) < 1e-4
+               or abs((week_s + wait_s - start) % table.period_s - table.period_s) < 1e-4
+               for start in starts)  # fmt: skip
+    assert table.rate_at(week_s + wait_s / 2) == table.rate_at(week_s)
 
 
 @pytest.mark.parametrize(

@@ -110,6 +110,13 @@ class FakeView:
         self.asked.append({"verb": "resume"})
         return {"state": "running"}
 
+    async def limit(self, said: str) -> dict[str, object]:
+        """Remember it; refuse what is no limit."""
+        self.asked.append({"limit": said})
+        if said == "nonsense":
+            raise UsageError("that is no limit", hint="5MiB/s")
+        return {"state": "running"}
+
     async def reload(self) -> dict[str, object]:
         """Remember it; refuse what is wrong."""
         self.asked.append({"verb": "reload"})
@@ -214,6 +221,37 @@ async def test_ill_health_is_503_with_why(tmp_path: Path) -> None:
         status, _, body = await get(tmp_path / "s", "/healthz")
     assert status == 503
     assert body["error"]["message"] == "the disk is full"
+
+
+@pytest.mark.parametrize(
+    ("body", "status"),
+    [
+        (b'{"limit": "5MiB/s"}', 200),
+        (b'{"limit": "nonsense"}', 400),
+        (b"", 400),
+        (b"5MiB/s", 400),
+        (b"[]", 400),
+        (b'{"limit": 5}', 400),
+        (b'{"limit": null}', 400),
+        (b"{}", 400),
+        (b'{"limit": "5MiB/s", "for": "1h"}', 400),
+        (b'{"limit": "\xff"}', 400),
+        (b"[" * 60_000, 400),
+        (b'{"limit": "' + b"5" * 70_000 + b'"}', 413),
+    ],
+)
+async def test_a_limit_is_an_object_with_one_text(tmp_path: Path, body: bytes, status: int) -> None:
+    """What is none is refused in the shape of all errors, and reaches nobody."""
+    view, path = FakeView(), tmp_path / "s"
+    head = f"POST /v1/limit HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(body)}\r\n\r\n"
+    async with serving(view, path):
+        answer = await exchange(path, head.encode() + body)
+    assert answer[0] == status
+    if status == 200:
+        assert (answer[2], view.asked) == ({"state": "running"}, [{"limit": "5MiB/s"}])
+    else:
+        assert answer[2]["error"].keys() == {"code", "message", "hint"}
+        assert view.asked in ([], [{"limit": "nonsense"}])
 
 
 async def test_verbs_reach_the_view(tmp_path: Path) -> None:

@@ -8,9 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from uploaderd.config.units import UNLIMITED, Timetable
-from uploaderd.core.deadline import Open, begin_in_s, capacity, hopeless, may_open, the_sum
+from uploaderd.config.units import UNLIMITED
+from uploaderd.core.deadline import Open, begin_in_s, capacity, hopeless, lower, may_open, the_sum
 from uploaderd.core.meter import LEARNT_S, MEMORY_S, Goodput
+from uploaderd.core.timetable import Timetable
 
 HOUR = 3_600
 SLOW_BY_DAY = Timetable(((8 * HOUR, 1_000), (18 * HOUR, None)))
@@ -63,6 +64,15 @@ def test_with_nothing_else_open_a_session_is_tried() -> None:
     assert may_open(1 << 40, HOUR, [], 10.0)
     assert may_open(1 << 40, HOUR, [Open(left=0, remaining_s=9.0)], 10.0)
     assert may_open(1 << 40, HOUR, [Open(left=5, remaining_s=9.0)], None)
+
+
+def test_a_limit_counts_before_it_is_measured() -> None:
+    """The lower of both is reckoned with; without a limit and a measure nothing is known."""
+    assert lower(None, math.inf) is None
+    assert lower(None, 5.0) == 5.0
+    assert lower(9.0, 5.0) == 5.0
+    assert lower(3.0, 5.0) == 3.0
+    assert lower(3.0, math.inf) == 3.0
 
 
 def test_a_session_without_hope_keeps_no_other_waiting() -> None:

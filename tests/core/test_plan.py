@@ -11,6 +11,7 @@ from uploaderd.core.plan import (
     MIB,
     MIN_PART_BYTES,
     auto_part_bytes,
+    measured_part_bytes,
     ranges,
 )
 
@@ -78,3 +79,35 @@ def test_the_chosen_part_size_grows_with_the_file_at_scaled_down_limits() -> Non
 def test_the_chosen_part_size_is_one_that_the_service_takes(size: int) -> None:
     """Between 1 MiB and 64 MiB, whatever the file."""
     assert MIN_PART_BYTES <= auto_part_bytes(size) <= MAX_PART_BYTES
+
+
+@pytest.mark.parametrize(
+    ("rate_bps", "size", "places", "parts_of"),
+    [
+        (None, 3 * MIB, 4, 8),  # nothing is known: the rule by size
+        (None, 8 * GIB, 4, 16),
+        (2.5 * MIB, 8 * GIB, 4, 25),  # ten seconds' work
+        (30_000, 8 * GIB, 4, 1),  # a slow link: the least
+        (100 * MIB, 8 * GIB, 4, 64),  # a fast one: the most that the service takes
+        (4 * MIB, 80 * MIB, 4, 20),  # a file that is alone keeps all places busy
+        (4 * MIB, 8 * MIB, 4, 12),  # but three seconds' work it is
+        (4 * MIB, 81 * MIB, 4, 21),
+        (0.04 * MIB, 8 * MIB, 32, 1),
+    ],
+)
+def test_a_part_is_ten_seconds_of_one_connections_work(
+    rate_bps: float | None, size: int, places: int, parts_of: int
+) -> None:
+    """In whole MiB; literal numbers."""
+    assert measured_part_bytes(size, rate_bps, places) == parts_of * MIB
+
+
+@given(st.integers(0, 9 * GIB), st.one_of(st.none(), st.floats(0.0, 1e12)), st.integers(1, 64))
+def test_whatever_was_measured_the_service_takes_the_part(
+    size: int, rate_bps: float | None, places: int
+) -> None:
+    """Between 1 MiB and 64 MiB, in whole MiB, and never more than ten thousand of them."""
+    chosen = measured_part_bytes(size, rate_bps, places)
+    assert MIN_PART_BYTES <= chosen <= MAX_PART_BYTES
+    assert chosen % MIB == 0
+    assert len(ranges(size, chosen)) < 10_000

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from uploaderd.core.limits import Limit, Whose
 from uploaderd.core.model import (
     Arrival,
     File,
@@ -22,6 +23,7 @@ from uploaderd.core.model import (
 )
 from uploaderd.core.reasons import reason
 from uploaderd.core.report import (
+    FlightFacts,
     Progress,
     Snapshot,
     TargetFacts,
@@ -35,6 +37,7 @@ from uploaderd.core.report import (
     status_document,
 )
 
+FLIGHT = FlightFacts(now=2, limit=3, most=4, code="growing", why="Growing.", connection_bps=999.9)
 NOW = Now(wall_s=1_700_000_100.0, boot_s=200.0, boot_id="b")
 FILE = File(
     id="f1",
@@ -153,8 +156,9 @@ def test_status_shows_every_key_of_the_contract() -> None:
             bytes_stored=2,
             bytes_resent=3,
             rate_bps=4.4,
+            limit=Limit(rate_bps=5, why=Whose.TIMETABLE, configured="5B/s", until_s=60.0),
             watches=[WatchFacts(path="/spool", mode="inotify", why="")],
-            targets=[TargetFacts(name="openai", state="ok")],
+            targets=[TargetFacts(name="openai", state="ok", flight=FLIGHT)],
             active=[],
         )
     )
@@ -162,7 +166,18 @@ def test_status_shows_every_key_of_the_contract() -> None:
     assert set(keys.split()) <= document.keys()
     assert document["counts"] == {s.value: 2 if s is FileState.DONE else 0 for s in FileState}
     assert document["bytes"] == {"queued": 1, "stored": 2, "resent": 3}
-    assert document["targets"] == [{"name": "openai", "state": "ok", "until": None}]
+    assert document["targets"] == [
+        {
+            "name": "openai",
+            "state": "ok",
+            "until": None,
+            "parts_in_flight": {
+                "now": 2, "limit": 3, "most": 4, "code": "growing", "why": "Growing.",
+                "frozen": False,
+            },
+            "connection_bps": 1000,
+        }
+    ]  # fmt: skip
 
 
 def test_a_receipt_shows_every_key_of_the_contract() -> None:

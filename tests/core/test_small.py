@@ -13,7 +13,6 @@ from uploaderd.core.gate import OUTAGE_AFTER, OUTAGE_PROBE_S, PROBE_S, Gate, Gat
 from uploaderd.core.meter import Meter
 from uploaderd.core.model import Now, Upload, UploadState
 from uploaderd.core.naming import content_type, remote_name
-from uploaderd.core.pace import Pace
 from uploaderd.core.schedule import (
     EXPIRY_MARGIN_S,
     Candidate,
@@ -246,29 +245,3 @@ def test_a_rate_is_that_of_the_last_seconds() -> None:
         meter.add(10, tenth / 10)
     assert meter.rate_bps(9.9) == pytest.approx(100, rel=0.1)
     assert meter.rate_bps(60.0) == 0.0
-
-
-@given(st.lists(st.integers(1, 1 << 20), min_size=1, max_size=50), st.integers(1, 1 << 24))
-def test_all_senders_together_keep_the_rate(counts: list[int], rate_bps: int) -> None:
-    """The last byte leaves no earlier than the rate allows, and not later either."""
-    pace = Pace()
-    waits = [pace.reserve(count, rate_bps, 5.0) for count in counts]
-    assert waits[0] == 0.0
-    assert waits == sorted(waits)
-    assert waits[-1] == pytest.approx(sum(counts[:-1]) / rate_bps, rel=1e-6, abs=1e-6)
-
-
-def test_an_idle_bucket_saves_nothing_up() -> None:
-    """After a pause there is no burst."""
-    pace = Pace()
-    pace.reserve(100, 100, 0.0)
-    assert pace.reserve(100, 100, 50.0) == 0.0
-    assert pace.reserve(100, 100, 50.0) == pytest.approx(1.0)
-
-
-def test_without_a_limit_nobody_waits() -> None:
-    """And what was reserved before is forgotten."""
-    pace = Pace()
-    pace.reserve(1_000, 1, 0.0)
-    assert pace.reserve(1, None, 1.0) == 0.0
-    assert pace.reserve(1, 1, 1.0) == 0.0

@@ -105,8 +105,9 @@ async def _asked(emulator: Emulator, parts: int) -> None:
 
 
 async def settling(daemon: DaemonProcess, emulator: Emulator, contents: dict[str, bytes]) -> None:
-    """Seen, and about to be looked at."""
-    await _drop(daemon, contents)
+    """Written in place and looked at once: not quiet for long enough yet."""
+    for name, content in contents.items():
+        (daemon.spool / name).write_bytes(content)
     await _all_are(daemon, "settling")
     assert emulator.stats.uploads_created == 0
 
@@ -171,22 +172,24 @@ class Moment:
     Attributes:
         step: what the daemon does not do before they have changed.
         arrived: the former content is at the service already.
+        settle: the watch's quiet time.
     """
 
     reach: Reach
     step: str = ""
+    settle: str = "100ms"
     arrived: bool = False
 
 
 MOMENTS = (
-    Moment(reach=settling, step="Tree.look"),
+    Moment(reach=settling, settle="5s"),
     Moment(reach=opening, step="Place.open_source"),
     Moment(reach=hashing, step="Md5Pass.advance"),
     Moment(reach=sending),
     Moment(reach=killed),
     Moment(reach=deferred),
     Moment(reach=uncertain),
-    Moment(reach=completed, step="Filing.choose", arrived=True),
+    Moment(reach=completed, step="Filing.write_receipt", arrived=True),
 )
 
 
@@ -206,6 +209,7 @@ async def test_a_file_that_changes_arrives_as_it_is_in_the_end(
         Emulator(store=tmp_path / "store") as emulator,
         DaemonProcess(tmp_path, emulator.base_url, config=CONFIG) as daemon,
     ):
+        daemon.configure(watch={"settle": moment.settle})
         go = tmp_path / "go"
         words = ["uploaderd", "run"]
         if moment.step:

@@ -124,6 +124,7 @@ async def damage_that_shows_while_running_ends_the_daemon(tmp_path: Path) -> Non
         with closing(sqlite3.connect(journal_of(daemon), isolation_level=None)) as db:
             db.execute("PRAGMA ignore_check_constraints = ON")
             db.execute("UPDATE files SET state = 'elsewhere'")
+        (daemon.spool / "a.txt").touch()  # so that its row is read
         daemon.drop("b.txt", b"other")
         assert await daemon.process.ended() == FAILED
         last = daemon.process.last_words().splitlines()[-2:]

@@ -63,11 +63,11 @@ class Asker:
         await self._session.close()
 
     async def ask(
-        self, method: str, path: str, *, query: str = "", **names: str
+        self, method: str, path: str, *, query: str = "", said: object = None, **names: str
     ) -> tuple[int, Any]:
         """Send a described call; return the status and the document."""
         url = f"http://localhost{path.format(**names)}{query}"
-        async with self._session.request(method, url) as reply:
+        async with self._session.request(method, url, json=said) as reply:
             text = await reply.text()
             found = json.loads(text) if reply.content_type == "application/json" else text
             self.described.check_answer(method, path, reply.status, reply.content_type, found)
@@ -223,6 +223,19 @@ async def refusals(asker: Asker, daemon: DaemonProcess, done: str) -> None:
     assert await asker.refused("GET", "/v1/pause") == 405
 
 
+async def limits(asker: Asker) -> None:
+    """Set a limit, show it, refuse what is none, and give it back."""
+    for said, whose in (
+        ("5MiB/s", "operator"),
+        ("unlimited", "operator"),
+        ("config", "configured"),
+    ):
+        status, found = await asker.ask("POST", "/v1/limit", said={"limit": said})
+        assert (status, found["bandwidth"]["why"]) == (200, whose)
+    assert (await asker.ask("POST", "/v1/limit", said={"limit": "5"}))[0] == 400
+    assert (await asker.ask("POST", "/v1/limit"))[0] == 400
+
+
 async def a_reload_and_a_lost_folder(asker: Asker, daemon: DaemonProcess, away: Path) -> None:
     """A good configuration, a wrong one, and trouble that /healthz and the status show."""
     assert (await asker.ask("POST", "/v1/reload"))[0] == 200
@@ -267,6 +280,7 @@ async def test_every_answer_is_as_described(tmp_path: Path) -> None:
             await wait_until(lambda: happened, what="the first event")
             done = await files_in_all_states(asker, daemon, emulator, happened)
             await refusals(asker, daemon, done)
+            await limits(asker)
             await a_reload_and_a_lost_folder(asker, daemon, tmp_path / "away")
             await resumptions(asker, [place for name, place, _ in happened if name == "file"][-1])
             following.cancel()

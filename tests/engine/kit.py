@@ -165,7 +165,7 @@ class Rig:
             clock=self.clock,
             chance=lambda: 0.0,
             new_id=map(str, iter(range(1_000_000))).__next__,
-            day_s=lambda _: 0.0,
+            week_s=lambda _: 0.0,
             owner="here",
             places={},
             services={
@@ -298,7 +298,7 @@ class Rig:
     async def turn(self) -> None:
         """One step of each loop, and what it started among the files that are due."""
         await self.engine._due()
-        await wait_until(lambda: not self.engine._handled, what="the handlers' end")
+        await wait_until(lambda: not self.engine.handling.busy, what="the handlers' end")
         await self.engine._admit()
 
     async def idle(self) -> None:

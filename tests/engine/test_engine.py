@@ -65,7 +65,7 @@ def ctx(tmp_path: Path) -> Iterator[Context]:
         clock=SystemClock(),
         chance=lambda: 0.5,
         new_id=iter(map(str, range(1_000_000))).__next__,
-        day_s=lambda _: 0.0,
+        week_s=lambda _: 0.0,
         owner="here",
         places={},
         services={"openai": Service(name="openai", flavour="openai", client=NOBODY)},
@@ -237,11 +237,11 @@ async def test_a_completed_file_that_the_service_calls_an_error_is_held(ctx: Con
         created_at=None,
         document=told,
     )
-    event = await _arrived(ctx, file, remote)
+    event = _arrived(file, remote)
     assert isinstance(event, Held)
     assert event.reason.code == "held.uncertain"
     assert "The md5 does not agree." in event.reason.text
-    fine = await _arrived(ctx, file, replace(remote, document={"status": "uploaded"}))
+    fine = _arrived(file, replace(remote, document={"status": "uploaded"}))
     assert isinstance(fine, Completed)
 
 
@@ -356,6 +356,27 @@ async def test_no_session_is_opened_that_could_not_end_in_time(ctx: Context) -> 
     await engine.admission.step([])
     assert started == ["waits"]
     assert engine.admission.postponed == {}
+
+
+async def test_a_limit_that_was_just_set_counts_before_it_is_measured(ctx: Context) -> None:
+    """The link was quick until now; at 1,000 bytes a second an hour carries not even both."""
+    engine, started = Engine(ctx), []
+    engine.senders.goodput.begin(0.0)
+    engine.senders.goodput.add(10_000_000, 10.0)
+    engine.admission._start = lambda _, file: started.append(file.id)
+    small = Identity(dev=1, inode=2, size=2_000_000, mtime_ns=4, ctime_ns=5)
+    put(ctx, b"open", FileState.DEFERRED, "deferred.network", small, ctx.wall_s + 60)
+    file = ctx.journal.file("open")
+    assert file is not None
+    open_session(ctx, file, 2_000_000)
+    put(ctx, b"waits", FileState.QUEUED, "queued.slot", replace(small, inode=3))
+    await engine.operator.limit(1_000)
+    await engine.admission.step([])
+    assert started == []
+    assert "At 1000 bytes a second" in engine.admission.postponed["waits"].text
+    await engine.operator.unlimit()
+    await engine.admission.step([])
+    assert started == ["waits"]
 
 
 async def test_a_probed_target_hides_no_other(ctx: Context) -> None:

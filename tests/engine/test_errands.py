@@ -383,6 +383,9 @@ def test_files_that_ended_under_an_older_version_owe_nothing(tmp_path: Path) -> 
         db.execute("DROP TABLE errands")
         for index in ("files_ended", "files_upload", "files_session", "requests_at"):
             db.execute(f"DROP INDEX {index}")
+        for index in ("files_turn", "files_queue", "files_held", "files_waiting"):
+            db.execute(f"DROP INDEX {index}")
+        db.execute("CREATE INDEX files_due ON files (due) WHERE due IS NOT NULL")
         db.execute("PRAGMA user_version = 3")
     journal.open()
     assert journal.file("f") is not None

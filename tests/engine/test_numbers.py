@@ -121,14 +121,19 @@ async def test_a_file_that_is_still_written_comes_into_its_state_once(rig: Rig) 
         return Page(metrics.exposition(told).decode())
 
     name = "uploaderd_file_transitions_total"
+    assert (await seen()).value(name, state="settling", reason="settling.seen") == 1
+    [file] = rig.journal.due(rig.ctx.wall_s + 60.0, 1)
+    assert file.reason.code == "settling.quiet"  # the first look was part of it
     for _ in range(3):
-        assert (await seen()).value(name, state="settling") == 1
+        page = await seen()
+        assert page.value(name, state="settling", reason="settling.quiet") == 1
+        assert page.value(name, state="settling", reason="settling.seen") == 2
     [file] = rig.journal.due(rig.ctx.wall_s + 60.0, 1)
     settled = Settled(identity=file.identity, target="openai", purpose="user_data")
     await rig.ctx.apply(file, settled)
     page = await seen()
     assert page.value(name, state="queued") == 1
-    assert page.value(name, state="settling") == 2
+    assert page.value(name, state="settling", reason="settling.seen") == 3
 
 
 class Stuck:

@@ -12,13 +12,14 @@ import pytest
 
 from tests.engine.kit import Disk, soon, without_rights
 from tests.support.waiting import wait_until
-from uploaderd.config.units import Timetable
+from uploaderd.config import Timetable
 from uploaderd.core.events import Admitted, Refused
 from uploaderd.core.model import Arrival, FileState, Filing
 from uploaderd.core.reasons import reason
 from uploaderd.core.verbs import Verb
 from uploaderd.engine.aftercare import AGAIN_S
-from uploaderd.engine.engine import HANDLERS, Engine
+from uploaderd.engine.engine import Engine
+from uploaderd.engine.handling import HANDLERS
 from uploaderd.engine.intake import Intake
 from uploaderd.engine.parts import PartsRun
 from uploaderd.engine.settling import look
@@ -65,13 +66,16 @@ Ask = Callable[[Journal], object]
 @pytest.mark.parametrize(
     ("ask", "indexes"),
     [
-        (lambda j: j.due(1.0, 4, unfiled_in=["f"], unasked=["a", "b"]), ["files_due"]),
-        (lambda j: j.due(1.0, 4, latest=True), ["files_due"]),
-        (lambda j: j.next_due_s(1.0), ["files_due"]),
+        (lambda j: j.due(1.0, 4, unfiled_in=["f"], unasked=["a", "b"]), ["files_turn"] * 6),
+        (lambda j: j.due(1.0, 4, latest=True), ["files_turn"] * 6),
+        (lambda j: j.next_due_s(1.0), ["files_turn"] * 6),
+        (lambda j: j.turn(1.0, {"settling": 4, "failed": 4}), ["files_turn"]),
+        (lambda j: j.held_by("a", ["held.auth"], 4), ["files_held"]),
+        (lambda j: j.waiting_in("/w", "", 4), ["files_waiting"]),
         (lambda j: j.open_sessions(["a", "b"]), ["uploads_open"]),
-        (lambda j: j.queued(4, ["a"], ["f"]), ["files_resume", "files_state"]),
+        (lambda j: j.queued(4, ["a"], ["f"]), ["files_resume", "files_queue"]),
     ],
-    ids=["due", "latest", "next", "open", "queued"],
+    ids=["due", "latest", "next", "turn", "held", "waiting", "open", "queued"],
 )
 def test_what_is_asked_in_each_turn_reads_no_whole_watch(
     rig: Rig, ask: Ask, indexes: list[str]
@@ -82,6 +86,8 @@ def test_what_is_asked_in_each_turn_reads_no_whole_watch(
     for plan, index in zip(found, indexes, strict=True):
         assert f"INDEX {index} " in f"{plan} ".replace(";", " ")
         assert "files_path" not in plan
+        if index in {"files_turn", "files_queue", "files_held", "files_waiting"}:
+            assert "TEMP B-TREE" not in plan
 
 
 # What waits, and for whom

@@ -25,7 +25,7 @@ from uploaderd.core.events import Admitted, Refused
 from uploaderd.core.model import Arrival, FileState, Filing
 from uploaderd.core.reasons import reason
 from uploaderd.core.verbs import Verb
-from uploaderd.engine.engine import HANDLERS
+from uploaderd.engine.handling import HANDLERS
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -139,9 +139,9 @@ async def test_what_is_filed_in_a_watch_that_goes_keeps_the_bound_on_handlers(ri
         files.append(await rig.ctx.apply(file, Refused(reason=reason("failed.empty"))))
     rig.ctx.disk = gate = Gate(rig.place.filing.choose)
     async with listening(rig) as engine:
-        handlers = [asyncio.create_task(engine._handle_alone(file)) for file in files]
+        handlers = [asyncio.create_task(engine.handling.handle_alone(file)) for file in files]
         await gate.reached()
-        most = len(engine._handled)
+        most = len(engine.handling.busy)
         gate.go.set()
         await asyncio.wait(handlers)
     assert 0 < most <= HANDLERS

@@ -15,7 +15,7 @@ from uploaderd.core.events import Admitted, Refused
 from uploaderd.core.model import Arrival, File, FileState, Filing
 from uploaderd.core.reasons import reason
 from uploaderd.core.verbs import Verb
-from uploaderd.engine.engine import BENCH_S
+from uploaderd.engine.handling import BENCH_S
 from uploaderd.engine.view import EngineView
 from uploaderd.errors import NotApplicableError
 from uploaderd.source import Md5Pass
@@ -89,7 +89,7 @@ async def test_no_question_leaves_once_it_is_paused(rig: Rig) -> None:
         await gate.reached()
         await engine.operator.pause()
         gate.go.set()
-        await wait_until(lambda: not engine._handled, what="the handler's end")
+        await wait_until(lambda: not engine.handling.busy, what="the handler's end")
         await rig.turn()
         assert rig.client.asked == []
         await engine.operator.resume()
@@ -124,7 +124,7 @@ async def test_a_new_file_under_the_name_that_another_just_left_is_taken_at_once
     (rig.root / "a.txt").write_bytes(b"another")
     await see(rig, "a.txt", "b.txt")
     states = dict(table(rig).values())
-    assert states == {"b.txt": "held.operator", "a.txt": "settling.seen"}
+    assert states == {"b.txt": "held.operator", "a.txt": "settling.quiet"}
 
 
 async def test_a_held_file_whose_old_name_is_missed_first_stays_held(rig: Rig) -> None:
@@ -326,7 +326,7 @@ async def test_a_retry_leaves_the_answer_that_is_on_its_way_alone(rig: Rig) -> N
         for _ in range(3):
             await say(rig, Verb.RETRY, "a")
         rig.client.held["complete"].set()
-        await wait_until(lambda: not engine._handled, what="the handler's end")
+        await wait_until(lambda: not engine.handling.busy, what="the handler's end")
     assert rig.at("a").state is FileState.DONE
     assert rig.client.count("complete") == 1
 
@@ -337,7 +337,7 @@ async def test_a_retry_has_an_uncertain_file_asked_for_at_once(rig: Rig, waits: 
     far = waits == "due"
     await rig.uncertain("a", due_s=rig.clock.wall_s + (600.0 if far else 0.0))
     if not far:
-        rig.engine._benched["a"] = rig.clock.wall_s + BENCH_S
+        rig.engine.handling.benched["a"] = rig.clock.wall_s + BENCH_S
     async with rig.at_work():
         await rig.turn()
         assert rig.client.asked == []

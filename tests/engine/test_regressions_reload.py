@@ -77,7 +77,7 @@ async def test_an_answer_that_is_on_its_way_is_not_lost_by_a_reload(rig: Rig) ->
         again = renewal(rig, rig.place.settings, anew=(rig.place,))
         await engine.renew(again, left_behind)
         rig.client.held["complete"].set()
-        await wait_until(lambda: not engine._handled, what="the handler's end")
+        await wait_until(lambda: not engine.handling.busy, what="the handler's end")
         assert rig.at("a").state is FileState.DONE
     assert rig.client.count("complete") == 1
 
@@ -161,6 +161,7 @@ async def test_a_reload_that_is_overtaken_by_the_end_is_refused(rig: Rig, other:
 async def test_targets_may_change_while_places_are_given(rig: Rig, names: list[str]) -> None:
     """A target that goes, or comes, while each is looked at is no trouble for the others."""
     rig.put("a")
+    rig.put("held", FileState.HELD, "held.operator")  # so that it is asked for at all
     async with listening(rig) as engine:
         rig.ctx.keep = gate = Gate(rig.journal.held_by)
         choosing = asyncio.create_task(engine._admit())

@@ -16,7 +16,7 @@ from uploaderd.core.events import Cancelled
 from uploaderd.core.gate import Gate, GateState
 from uploaderd.core.model import FileState
 from uploaderd.engine import calls
-from uploaderd.engine.engine import HANDLERS
+from uploaderd.engine.handling import HANDLERS
 from uploaderd.engine.janitor import MOST, Janitor
 from uploaderd.errors import TargetBlockedError, TransientError
 
@@ -159,5 +159,5 @@ async def test_uncertain_files_that_cannot_be_asked_for_are_left_alone(
     async with rig.at_work() as engine:
         await rig.turn()
         assert rig.at("x").state is not FileState.DEFERRED
-        assert engine._benched == {}
+        assert engine.handling.benched == {}
         assert rig.client.asked == []

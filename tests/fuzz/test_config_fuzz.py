@@ -64,6 +64,7 @@ ODD = (
         '"auto"',
         '"-1"',
     ),
+    *('"Mon-08:00,2MiB/s 18:00,unlimited"', '"Mon-Fri-08:00,1MB/s"', '"off"'),
     *('"unlimited"', '"10MiB/s"', '"0B/s"', '"08:00,2MiB/s 18:00,unlimited"', '"24:00,1MB/s"'),
     *('","', '"00:00,unlimited"', '"08:00,1MB/s 08:00,2MB/s"', '"0660"', '"0999"', '"777"'),
     *(
@@ -231,14 +232,14 @@ def ranges(found: Config) -> None:
     assert 0 <= daemon.socket_mode <= 0o777
     assert 0 <= daemon.drain_timeout_s <= 30 * DAY_S
     assert transfer.part_bytes is None or MIB <= transfer.part_bytes <= 64 * MIB
-    assert 1 <= transfer.parts_in_flight <= 64
+    assert transfer.parts_in_flight is None or 1 <= transfer.parts_in_flight <= 64
     assert 1 <= transfer.files_in_flight <= 256
     assert 0.001 <= transfer.stall_timeout_s <= 30 * DAY_S
-    for second in (0, 1, DAY_S - 1):
+    for second in (0, 1, DAY_S - 1, 3 * DAY_S, 7 * DAY_S - 1):
         rate = transfer.bandwidth.rate_at(second)
         assert rate is None or rate >= 1
         change_s = transfer.bandwidth.change_in_s(second)
-        assert change_s is None or 0 < change_s <= DAY_S
+        assert change_s is None or 0 < change_s <= transfer.bandwidth.period_s
     assert 1 <= retry.attempts <= 100
     assert 0.001 <= retry.max_wait_s <= 30 * DAY_S
     assert 0.001 <= retry.defer_max_s <= 30 * DAY_S

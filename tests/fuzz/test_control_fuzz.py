@@ -86,7 +86,7 @@ async def serving(limits: Limits = LIMITS) -> AsyncIterator[Path]:
             clock=clock,
             chance=lambda: 0.5,
             new_id=lambda: "x",
-            day_s=lambda _: 0.0,
+            week_s=lambda _: 0.0,
             owner="here",
             places={},
             services={},
@@ -217,7 +217,7 @@ ESCAPES = st.sampled_from(
 )
 PATHS = st.one_of(
     st.sampled_from(
-        ["/v1/status", "/v1/files", "/healthz", "/metrics", "/v1/events/", "/v1/pause"]
+        ["/v1/status", "/v1/files", "/healthz", "/metrics", "/v1/events/", "/v1/pause", "/v1/limit"]
     ),
     st.sampled_from(
         [

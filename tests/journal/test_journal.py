@@ -27,7 +27,7 @@ from uploaderd.core.reasons import reason
 from uploaderd.core.selection import Selection
 from uploaderd.core.transitions import IllegalTransitionError
 from uploaderd.errors import Exit, JournalError
-from uploaderd.journal import Journal, StaleError
+from uploaderd.journal import Journal, StaleError, TakenError
 from uploaderd.journal.schema import SCHEMA_VERSION, migrate
 
 if TYPE_CHECKING:
@@ -340,19 +340,24 @@ def test_a_remote_file_belongs_to_one_file(journal: Journal) -> None:
             step(journal, file, done)
             assert journal.known_remote("openai", "x") == {"file-1"}
         else:
-            with pytest.raises(JournalError, match="UNIQUE"):
+            with pytest.raises(TakenError, match="that of file id-b'a'") as caught:
                 step(journal, file, done)
+            assert caught.value.owner is not None
+            assert caught.value.owner.path == b"a"
+            assert journal.file(file.id) == file
 
 
 def test_interrupted_files_are_found(journal: Journal) -> None:
-    """What was uploading, completing or to be filed; not what rests."""
+    """What was uploading, completing or uncertain; what waits for its time is due by itself."""
     file, upload = uploading(journal, b"a", "u1")
     take_in(journal, new_file(b"rests"))
     assert [f.path for f in journal.interrupted()] == [b"a"]
     store_all(journal, file, upload)
     file = step(journal, file, events.Assembled(md5="0" * 32))
     file = step(journal, file, events.Completed(remote_file="file-1", result="{}"))
-    assert [f.filing for f in journal.interrupted()] == [Filing.PENDING]
+    assert file.filing is Filing.PENDING
+    assert journal.interrupted() == []
+    assert [f.id for f in journal.due(NOW.wall_s, 10) if f.filing is Filing.PENDING] == [file.id]
 
 
 def test_files_of_a_folder_that_is_no_longer_watched_rest(journal: Journal) -> None:

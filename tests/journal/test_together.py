@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+import time
 from contextlib import closing, contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -177,3 +178,18 @@ def test_who_says_that_the_disk_takes_writes_has_seen_it(
     first, proof = journal.together([seen(journal, b"c"), partial(journal.prove)])
     assert isinstance(first.error, JournalError)
     assert proof.error is None
+
+
+def test_where_another_program_holds_the_journal_it_is_waited_for_once(journal: Journal) -> None:
+    """Not once for each of those who wait: nobody would hear of anything for minutes."""
+    journal.connection.execute("PRAGMA busy_timeout = 300")
+    with closing(sqlite3.connect(journal.path, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        began_s = time.monotonic()
+        journal.together([seen(journal, b"a")])
+        once_s = time.monotonic() - began_s
+        outcomes = journal.together([seen(journal, b"%d" % number) for number in range(20)])
+        all_s = time.monotonic() - began_s - once_s
+        assert all(isinstance(outcome.error, JournalError) for outcome in outcomes)
+        assert all_s < 5 * once_s
+    assert journal.together([seen(journal, b"a"), seen(journal, b"b")])[1].error is None

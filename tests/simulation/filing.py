@@ -33,8 +33,11 @@ class SimFiling:
                 return place
         raise AssertionError("candidates are endless")
 
-    def write_receipt(self, destination: bytes, document: bytes, *, owner: str) -> None:
-        """As ``Filing.write_receipt``."""
+    def write_receipt(
+        self, destination: bytes, document: bytes, *, owner: str, moves: bool = False
+    ) -> None:
+        """As ``Filing.write_receipt``; here each name is durable at once."""
+        del moves
         self._room()
         receipt = destination + naming.RECEIPT
         draft = destination.rpartition(b"/")[0] + b"/" + naming.receipt_draft(owner)

@@ -122,6 +122,7 @@ class SimThreads:
     def _run(self, future: asyncio.Future[T], call: partial[T], name: str) -> None:
         life = self._life
         if not life.alive:
+            _end(future)
             return
         kind: Literal["journal", "disk"] = "journal" if self._in_turn else "disk"
         error: Exception | None = None
@@ -137,6 +138,7 @@ class SimThreads:
                 self._note(call, result)
                 life.step(kind, f"{name} done")
         except Dead:
+            _end(future)
             return
         self._handed_s = max(self._loop.time(), self._handed_s) + HAND_OVER_S
         self._loop.call_at(self._handed_s, self._hand_over, future, result, error)
@@ -144,12 +146,20 @@ class SimThreads:
     def _hand_over(
         self, future: asyncio.Future[Any], result: object, error: Exception | None
     ) -> None:
-        if future.done() or not self._life.alive:
+        if not self._life.alive:
+            _end(future)
+        if future.done():
             return
         if error is not None:
             future.set_exception(error)
         else:
             future.set_result(result)
+
+
+def _end(future: asyncio.Future[Any]) -> None:
+    """Nobody hears of it any more, and nobody waits for it either."""
+    if not future.done():
+        future.set_exception(Dead())
 
 
 def _name(function: Callable[..., object], args: tuple[Any, ...]) -> str:

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from tests.simulation.world import World
     from uploaderd.engine.engine import Engine
 
+RATES_BPS = (7, 60, 1_000, None)
+
 
 class Operator:
     """Speaks to whichever daemon lives; a dead one does not answer."""
@@ -48,6 +50,22 @@ class Operator:
             await asyncio.sleep(rng.choice((1.0, 60.0, 4_000.0)) * rng.random())
             await self.release(file_id)
 
+    async def limit(self, number: int) -> None:
+        """Limit the bandwidth at some moment."""
+        rng = Random(f"limit {number} {self._scenario.seed}")
+        await asyncio.sleep(rng.random() * self._scenario.action_s)
+        engine = self._world.engine
+        if engine is not None:
+            await self._ask(engine, "limit", rng.choice(RATES_BPS))
+
+    async def unlimit(self) -> None:
+        """As often as it takes, as for ``resume``."""
+        while True:
+            engine = self._world.engine
+            if engine is not None and await self._ask(engine, "unlimit"):
+                return
+            await asyncio.sleep(1.0)
+
     async def release(self, file_id: str) -> None:
         """As often as it takes, as for ``resume``."""
         while True:
@@ -71,11 +89,12 @@ class Operator:
                 return
             await asyncio.sleep(1.0)
 
-    async def _ask(self, engine: Engine, verb: str, *args: str) -> bool:
+    async def _ask(self, engine: Engine, verb: str, *args: str | int | None) -> bool:
         """Say something to the daemon; True if it answered."""
         life = self._world.life
         operator = engine.operator
-        said = operator.say(Verb(verb), *args) if args else getattr(operator, verb)()
+        of_file = verb in set(Verb)
+        said = operator.say(Verb(verb), str(*args)) if of_file else getattr(operator, verb)(*args)
         task = self._loop.create_task(said)
         ended = self._loop.create_task(life.ended.wait())
         await asyncio.wait({task, ended}, return_when=asyncio.FIRST_COMPLETED)
@@ -84,7 +103,7 @@ class Operator:
             task.cancel()
             await asyncio.wait({task})
         error = None if task.cancelled() else task.exception()
-        self._trace.say("operator", f"{verb} {' '.join(args)}: {error or 'done'}")
+        self._trace.say("operator", f"{verb} {' '.join(map(str, args))}: {error or 'done'}")
         if error is not None and not isinstance(error, UploaderdError) and life.alive:
             self._world.broken.append(f"operator: {verb} raised {error!r}")
         if isinstance(error, NotApplicableError):

@@ -83,7 +83,7 @@ class Scenario:
     settle_s: float = 2.0
     rescan_s: float = 30.0
     part_bytes: int = 100
-    parts_in_flight: int = 4
+    parts_in_flight: int | None = 4
     files_in_flight: int = 4
     attempts: int = 3
     max_wait_s: float = 5.0
@@ -105,6 +105,7 @@ class Scenario:
     recover_twice: float = 0.3
     bit_rot: float = 0.0
     operator: int = 0
+    limits: int = 0
     meddling: float = 0.0
     keep_s: float | None = None
     hooks: bool = False
@@ -114,6 +115,16 @@ def with_aftercare(seed: int) -> Scenario:
     """The scenario of a seed, with hooks, and with a journal that forgets within seconds."""
     keep_s = Random(f"aftercare {seed}").choice((1.0, 10.0, 60.0))
     return replace(scenario_of(seed), keep_s=keep_s, hooks=True)
+
+
+def with_auto(seed: int) -> Scenario:
+    """The scenario of a seed, with a number of parts in flight that nobody set."""
+    return replace(scenario_of(seed), parts_in_flight=None)
+
+
+def with_limits(seed: int) -> Scenario:
+    """The scenario of a seed, with an operator who limits the bandwidth again and again."""
+    return replace(scenario_of(seed), limits=4)
 
 
 def scenario_of(seed: int) -> Scenario:

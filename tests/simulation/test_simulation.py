@@ -8,11 +8,13 @@ import sys
 from pathlib import Path
 
 from tests.simulation.run import many, told
-from tests.simulation.scenario import with_aftercare
+from tests.simulation.scenario import with_aftercare, with_auto, with_limits
 
 ROOT = Path(__file__).parents[2]
 SEEDS = 1000
 AFTERCARE_SEEDS = 150
+AUTO_SEEDS = 50
+LIMIT_SEEDS = 40
 REPLAY = "from tests.simulation.run import one\nfor seed in range(40, 60): print(one(seed).digest)"
 
 
@@ -37,6 +39,22 @@ def test_hooks_and_forgetting_break_no_promise() -> None:
     assert not failures, "\n".join(failures)
     assert tally.lives > AFTERCARE_SEEDS
     assert tally.uploaded > AFTERCARE_SEEDS
+
+
+def test_parts_in_flight_that_find_their_own_number_break_no_promise() -> None:
+    """However many fly, more or fewer from one moment to the next."""
+    tally = many(range(AUTO_SEEDS), make=with_auto)
+    failures = [told(seed, "; ".join(broken)) for seed, broken in sorted(tally.failed.items())]
+    assert not failures, "\n".join(failures)
+    assert tally.uploaded > AUTO_SEEDS
+
+
+def test_limits_that_come_and_go_break_no_promise() -> None:
+    """Bandwidth that is cut and raised while parts are on their way, over deaths too."""
+    tally = many(range(LIMIT_SEEDS), make=with_limits)
+    failures = [told(seed, "; ".join(broken)) for seed, broken in sorted(tally.failed.items())]
+    assert not failures, "\n".join(failures)
+    assert tally.uploaded > LIMIT_SEEDS
 
 
 def test_a_seed_is_the_same_history_in_every_process() -> None:

@@ -160,6 +160,7 @@ class World:
         tasks = [loop.create_task(self.producers.one()) for _ in range(scenario.producers)]
         tasks += [loop.create_task(self._trouble(window)) for window in scenario.windows]
         tasks += [loop.create_task(self.operator.act(n)) for n in range(scenario.operator)]
+        tasks += [loop.create_task(self.operator.limit(n)) for n in range(scenario.limits)]
         for at_s, by_s in scenario.jumps:
             loop.call_later(at_s, self.jump, by_s)
         for at_s, for_s in scenario.suspends:
@@ -177,6 +178,8 @@ class World:
         if self._watcher is not None:
             self._watcher.lossy = False
         await self.operator.resume()
+        if scenario.limits:
+            await self.operator.unlimit()
 
     def jump(self, by_s: float) -> None:
         """Somebody sets the wall clock."""
@@ -329,7 +332,7 @@ class World:
                 clock=self.clock,
                 chance=self._rng.random,
                 new_id=self._new_id,
-                day_s=lambda wall_s: wall_s % 86_400.0,
+                week_s=lambda wall_s: wall_s % 604_800.0,
                 owner="here",
                 places={place.name: place},
                 services={"openai": Service(name="openai", flavour="openai", client=client)},

@@ -45,6 +45,21 @@ def names(folder: Path) -> set[str]:
     return {str(path.relative_to(folder)) for path in folder.rglob("*") if not path.is_dir()}
 
 
+def test_half_a_receipt_from_before_a_crash_is_written_anew(spool: Path, filing: Filing) -> None:
+    """And a receipt that is there already leaves no draft of its own behind."""
+    (spool / "done").mkdir()
+    draft = spool / "done" / os.fsdecode(naming.receipt_draft("f1"))
+    for moves in (False, True):
+        draft.write_bytes(b"{ha")
+        filing.write_receipt(b"done/x", receipt(), owner="f1", moves=moves)
+        assert names(spool) == {"done/x.receipt.json"}
+        assert (spool / "done/x.receipt.json").read_bytes() == receipt()
+    draft.write_bytes(b"{ha")
+    with pytest.raises(NameTakenError):
+        filing.write_receipt(b"done/x", receipt("f2"), owner="f2")
+    assert (spool / "done/x.receipt.json").read_bytes() == receipt()
+
+
 # --- choosing a name
 
 

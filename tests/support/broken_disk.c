@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/types.h>
+#include <sys/uio.h>
 #include <unistd.h>
 
 static int broken(int fd)
@@ -44,6 +45,18 @@ ssize_t pread(int fd, void *to, size_t n, off_t at)
 {
     REAL(pread);
     return broken(fd) ? -1 : real(fd, to, n, at);
+}
+
+ssize_t preadv64(int fd, const struct iovec *to, int n, off64_t at)
+{
+    REAL(preadv64);
+    return broken(fd) ? -1 : real(fd, to, n, at);
+}
+
+ssize_t preadv64v2(int fd, const struct iovec *to, int n, off64_t at, int flags)
+{
+    REAL(preadv64v2);
+    return broken(fd) ? -1 : real(fd, to, n, at, flags);
 }
 
 ssize_t pwrite64(int fd, const void *from, size_t n, off64_t at)

@@ -209,13 +209,13 @@ class DaemonProcess:
 
     # Its status socket
 
-    async def ask(self, path: str, *, method: str = "GET") -> Any:  # noqa: ANN401 - any JSON
+    async def ask(self, path: str, *, method: str = "GET", json: object = None) -> Any:  # noqa: ANN401 - any JSON
         """Send one request to the status socket; return the document, whatever the status."""
         connector = aiohttp.UnixConnector(os.fspath(self.socket))
         wait = aiohttp.ClientTimeout(total=10)
         async with (
             aiohttp.ClientSession(connector=connector, timeout=wait) as session,
-            session.request(method, f"http://localhost{path}") as reply,
+            session.request(method, f"http://localhost{path}", json=json) as reply,
         ):
             return await reply.json(content_type=None)
 

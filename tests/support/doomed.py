@@ -18,12 +18,13 @@ import signal
 import threading
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast
 
 from uploaderd import app, config
 from uploaderd.client import Client
 from uploaderd.journal.together import Together, each
 from uploaderd.offload import Threads
+from uploaderd.seams import in_turn
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
@@ -37,8 +38,8 @@ NAMED_BY_THIRD = frozenset({"Journal.record", "Journal.request"})
 
 
 def steps_of(function: Callable[..., object], args: Sequence[Any]) -> list[str]:
-    """What steps a thread is given: many at once where they share a sync of the journal."""
-    if function.__name__ in {Together.together.__name__, each.__name__}:
+    """What steps a thread is given: many at once where they share a sync or a stay on a thread."""
+    if function.__name__ in {Together.together.__name__, each.__name__, in_turn.__name__}:
         return [step for call in args[0] for step in steps_of(call.func, call.args)]
     step = function.__qualname__
     return [f"{step}:{args[2]}" if step in NAMED_BY_THIRD else step]
@@ -79,6 +80,9 @@ class DoomedThreads(Threads):
 
     async def __call__(self, function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
         """Run it, unless this is the end."""
+        if function.__name__ == in_turn.__name__:
+            calls = [self._each(call) for call in cast("Sequence[partial[Any]]", args[0])]
+            return cast("T", await super().__call__(in_turn, calls))
         struck = any(self._doom.strikes(step) for step in steps_of(function, args))
 
         def fatal() -> T:
@@ -88,6 +92,18 @@ class DoomedThreads(Threads):
             return result
 
         return await super().__call__(fatal)
+
+    def _each(self, call: partial[Any]) -> partial[Any]:
+        """One of the calls that share a stay on a thread: between two it may end as well."""
+        struck = any(self._doom.strikes(step) for step in steps_of(call.func, call.args))
+
+        def fatal() -> object:
+            self._doom.before(struck=struck)
+            result = call()
+            self._doom.after(struck=struck)
+            return result
+
+        return partial(fatal)
 
 
 class DoomedClient(Client):

@@ -275,6 +275,20 @@ async def resume_if_paused(daemon: DaemonProcess, death: Death) -> None:
     await daemon.ask("/v1/resume", method="POST")
 
 
+async def say_limit(daemon: DaemonProcess, emulator: Emulator) -> None:
+    """Limit the bandwidth while a part is sent, which is the end of the daemon."""
+    await half_way(emulator)
+    with suppress(aiohttp.ClientError):
+        await daemon.ask("/v1/limit", method="POST", json={"limit": "20MiB/s"})
+
+
+async def unlimit_if_limited(daemon: DaemonProcess, death: Death) -> None:
+    """What was kept of the word holds; then it is taken back."""
+    why = (await daemon.status())["bandwidth"]["why"]
+    assert why == ("operator" if death.when == "after" else "configured")
+    await daemon.ask("/v1/limit", method="POST", json={"limit": "config"})
+
+
 async def dismiss(daemon: DaemonProcess, emulator: Emulator) -> None:
     """Cancel the file while a part is sent, which is the end of the daemon."""
     await half_way(emulator)
@@ -430,6 +444,7 @@ HALF = Death(at="Journal.part_stored", when="after")
 
 PLAIN = Scene(name="plain")
 WRITTEN = Scene(name="written", config={"watch": {"settle": "30s"}})
+QUIET = Scene(name="quiet", config={"watch": {"settle": "3s"}})
 DELETED = Scene(name="deleted", config={"watch": {"after_upload": "delete"}}, moved=False)
 KEPT = Scene(name="kept", config={"watch": {"after_upload": "keep"}}, moved=False, settles=1)
 TOUCHED = Scene(
@@ -485,6 +500,7 @@ RENAMED_LATE = Scene(
 )
 
 PAUSED = Scene(name="paused", faults=STALLED, meddle=say_pause, then=resume_if_paused)
+LIMITED = Scene(name="limited", faults=STALLED, meddle=say_limit, then=unlimit_if_limited)
 DISMISSED = Scene(
     name="dismissed",
     faults=("call=part,action=stall,skip=1,at=65536",),
@@ -521,6 +537,7 @@ SCENES = {
     for scene in (
         PLAIN,
         WRITTEN,
+        QUIET,
         DELETED,
         KEPT,
         TOUCHED,
@@ -542,6 +559,7 @@ SCENES = {
         RENAMED,
         RENAMED_LATE,
         PAUSED,
+        LIMITED,
         DISMISSED,
         WITHHELD,
         RETRIED,

@@ -22,7 +22,7 @@ _TARGETS: Final = {
 _CODES: Final = {
     **{f"held.{tail}": act for tail, act in _TARGETS.items() if f"held.{tail}" in SENTENCES},
     "held.operator": "uploaderd release {which}",
-    "held.deadline": f"raise the bandwidth, {_RELOAD}; or split the file",
+    "held.deadline": f"raise the bandwidth, {_RELOAD}; or uploaderd limit; or split it",
     "held.unreadable": "let the daemon's user read it; then it goes on by itself",
     "held.restarts": "once the cause is mended: uploaderd retry {which}",
     "held.uncertain": "look at the service's files, then: uploaderd retry {which}",

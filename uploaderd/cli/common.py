@@ -1,9 +1,11 @@
-"""What the commands share: their options, and the way to the configuration and the daemon."""
+"""What the commands share: their options, and the way to the configuration and the daemon.
+
+Whoever lists commands or asks for help needs neither of the two: they are imported on the way.
+"""
 
 from __future__ import annotations
 
 import os
-import socket
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -11,18 +13,17 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from uploaderd.cli import voice
-from uploaderd.config import paths
-from uploaderd.control.client import Client
 from uploaderd.errors import ConfigError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from uploaderd.config import Config
+    from uploaderd.control.client import Client
 
 F = TypeVar("F", bound="Callable[..., Any]")
 
-SYSTEM_SOCKET = Path("/run/uploaderd") / paths.SOCKET_NAME
+SYSTEM_SOCKET = Path("/run/uploaderd/status.sock")
 PATH = click.Path(path_type=Path)
 
 
@@ -61,6 +62,8 @@ def load(config: Path | None) -> Config:
 
 def has_config() -> bool:
     """Whether there is a configuration in one of the usual places."""
+    from uploaderd.config import paths  # noqa: PLC0415 - see above
+
     try:
         paths.find_config(None, os.environ)
     except ConfigError as error:
@@ -74,8 +77,12 @@ def client(config: Path | None, socket_path: Path | None) -> Client:
     Raises:
         ConfigError: there is no configuration, and nobody answers in the usual places.
     """
+    from uploaderd.control.client import Client  # noqa: PLC0415 - see above
+
     if socket_path is not None:
         return Client(socket_path)
+    from uploaderd.config import paths  # noqa: PLC0415 - see above
+
     usual = Path(paths.default_socket(os.environ)[0])
     try:
         configured = load(config).daemon.socket
@@ -96,6 +103,8 @@ def _named(config: Path | None) -> list[Path]:
     """The socket that a configuration names which is refused for another reason."""
     import tomllib  # noqa: PLC0415 - only where something is wrong
 
+    from uploaderd.config import paths  # noqa: PLC0415 - see above
+
     try:
         _, text = paths.find_config(config, os.environ)
         document = tomllib.loads(text.decode("utf-8"))
@@ -108,6 +117,8 @@ def _named(config: Path | None) -> list[Path]:
 
 def answers(path: Path) -> bool:
     """Whether somebody listens on the socket at ``path``."""
+    import socket  # noqa: PLC0415 - see above
+
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
         probe.settimeout(1)
         try:

@@ -29,7 +29,7 @@ def run(config: Path | None) -> None:
     with suppress(KeyboardInterrupt):
         from uploaderd import app  # noqa: PLC0415 - heavy
 
-        asyncio.run(app.run(load(config), os.environ))
+        app.start(load(config), os.environ)
 
 
 @click.command(epilog=example("uploaderd demo"))

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final, Literal, NamedTuple
 from uploaderd.cli import advice, fit, screen, voice
 from uploaderd.cli.moments import short
 from uploaderd.config.units import human_bytes, human_rate
+from uploaderd.core.flight import Why
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -65,10 +66,19 @@ def head(status: Status, now: float, *, columns: int) -> list[Line]:
             Line("text", _INDENT + line)
             for line in fit.wrap(voice.shown(text), columns - len(_INDENT), lines=3)
         ]
+    held_back = screen.limited(status, now)
+    if held_back:
+        text = fit.cut(voice.shown(held_back), columns - len(_INDENT))
+        found.append(Line("dim", _INDENT + text))
     for watch in status.watches:
         if watch.mode == "polling":
             why = f": {watch.why}" if watch.why else ""
             text = voice.shown(f"{watch.path} is polled{why}")
+            found.append(Line("dim", _INDENT + fit.cut(text, columns - len(_INDENT))))
+    for one in status.targets:
+        # What is as configured, or rests, is no news.
+        if one.parts_in_flight.now and one.parts_in_flight.code != Why.CONFIGURED:
+            text = voice.shown(f"{one.name}: {screen.flight(one)}")
             found.append(Line("dim", _INDENT + fit.cut(text, columns - len(_INDENT))))
     return found
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from uploaderd.control.client import Client
-    from uploaderd.control.documents import Row, Status, TargetRow
+    from uploaderd.control.documents import Bandwidth, Row, Status, TargetRow
 
 WAITING: Final = ("uncertain", "deferred", "queued", "settling")
 # What needs a person; failures of long ago are not news.
@@ -129,6 +129,28 @@ def volume(status: Status) -> str:
     return text
 
 
+def limit(bandwidth: Bandwidth, now: float) -> str:
+    """Say what the bandwidth is limited to, by whose word, and for how long still."""
+    rate = bandwidth.limit_bps
+    text = "not limited" if rate is None else f"limited to {human_rate(rate)}"
+    match bandwidth.why:
+        case "operator":
+            return f"{text} by the operator; give it back with: uploaderd limit config"
+        case "timetable":
+            rest = moments.left(bandwidth.until, now)
+            lasts = "" if rest is None else f", for {moments.short(rest)}"
+            return f"{text} by the timetable{lasts}"
+        case _:
+            return text if rate is None else f"{text} by the configuration"
+
+
+def limited(status: Status, now: float) -> str:
+    """The same; empty where nothing limits it and nobody said so."""
+    bandwidth = status.bandwidth
+    free = bandwidth.limit_bps is None and bandwidth.why == "configured"
+    return "" if free else limit(bandwidth, now)
+
+
 def moving(status: Status) -> int:
     """How many bytes of parts that are on their way have left already."""
     return sum(row.bytes_moving for row in status.active)
@@ -163,6 +185,15 @@ def target(row: TargetRow, now: float) -> str:
             return f"target {row.name} takes nothing ({row.state}){probed}"
 
 
+def flight(row: TargetRow) -> str:
+    """Say how many parts fly to a target, and why no more; empty where nobody knows."""
+    flying = row.parts_in_flight
+    if not flying.limit:
+        return ""
+    most = f", {flying.most} at best" if flying.limit < flying.most else ""
+    return f"{flying.now} of {flying.limit} parts in flight{most}: {flying.why}"
+
+
 def members(group: Group, name: str) -> str:
     """Name the newest of a group, and say how many more there are."""
     more = group.count - 1
@@ -190,6 +221,8 @@ def plain(status: Status, groups: Sequence[Group], now: float) -> list[str]:
         f"files: {counts(status)}",
         f"bytes: {volume(status)}",
     ]
+    held_back = limited(status, now)
+    lines += [f"bandwidth: {held_back}"] if held_back else []
     if status.state == "paused":
         lines += ["paused: no request is begun", "  do: uploaderd resume"]
     for watch in status.watches:
@@ -199,6 +232,8 @@ def plain(status: Status, groups: Sequence[Group], now: float) -> list[str]:
         act = advice.for_target(one.state)
         lines.append(f"target: {said.removeprefix('target ') or f'{one.name} is {one.state}'}")
         lines += [f"  do: {act}"] if said and act else []
+        flying = flight(one)
+        lines += [f"parts: {one.name}: {flying}"] if flying else []
     if status.trouble:
         lines += [f"trouble: {status.trouble}", "  do: see the daemon's log, and: uploaderd check"]
     for row in status.active:

@@ -194,6 +194,11 @@ def reload_(as_json: bool, config: Path | None, socket: Path | None) -> None:
     targets = count_of(len(status.targets), "target")
     said = voice.shown(f"reloaded; {status.state} with {watches} and {targets}")
     voice.out(text(document) if as_json else said)
+    if status.bandwidth.why == "operator":
+        from uploaderd.cli import moments, screen  # noqa: PLC0415 - only here
+
+        kept = screen.limit(status.bandwidth, moments.now_s())
+        voice.note(f"the bandwidth is still {voice.shown(kept)}")
 
 
 def _going(status: Status) -> int:

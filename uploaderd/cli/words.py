@@ -13,6 +13,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Final, NoReturn
 
 import click
+from click.shell_completion import CompletionItem
 
 from uploaderd import __version__
 from uploaderd.cli import voice
@@ -23,26 +24,28 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from types import FrameType
 
-# Where each command is; only the one that is called is imported.
+# Where each command is, and what the list of commands says of it (the first sentence of its own
+# help): only the command that is called is imported.
 COMMANDS: Final = {
-    "run": "daemon:run",
-    "demo": "daemon:demo",
-    "emulator": "daemon:emulator",
-    "check": "check:check",
-    "status": "status:status",
-    "list": "files:list_files",
-    "show": "show:show",
-    "put": "put:put",
-    "wait": "put:wait",
-    "retry": "verbs:retry",
-    "hold": "verbs:hold",
-    "release": "verbs:release",
-    "cancel": "verbs:cancel",
-    "pause": "verbs:pause",
-    "resume": "verbs:resume",
-    "reload": "verbs:reload_",
-    "service": "service:service",
-    "completion": "completion:completion",
+    "run": ("daemon:run", "Run the daemon in the foreground."),
+    "demo": ("daemon:demo", "Show it all on an emulator: no key, no network."),
+    "emulator": ("daemon:emulator", "Run a local Uploads service."),
+    "check": ("check:check", "Check the configuration and its surroundings."),
+    "status": ("status:status", "Show what the daemon does now, and what waits for what."),
+    "list": ("files:list_files", "List all files, the newest first."),
+    "show": ("show:show", "Show one file: its reason, history and parts."),
+    "put": ("put:put", "Drop files into a watched folder, whole or not at all."),
+    "wait": ("put:wait", "Block until the files have ended."),
+    "retry": ("verbs:retry", "Try files again, now and from scratch."),
+    "hold": ("verbs:hold", "Hold files back until `release`."),
+    "release": ("verbs:release", "Let files go on that `hold` holds."),
+    "cancel": ("verbs:cancel", "Give files up; they stay in the spool."),
+    "pause": ("verbs:pause", "Begin no request more, until `resume`."),
+    "resume": ("verbs:resume", "Go on after `pause`."),
+    "limit": ("limiting:limit", "Show the limit of bandwidth, or set it at once."),
+    "reload": ("verbs:reload_", "Let the daemon read its configuration anew."),
+    "service": ("service:service", "Put systemd's unit files in place, or take them away."),
+    "completion": ("completion:completion", "Print a shell's completion script."),
 }
 
 
@@ -53,12 +56,23 @@ class _InOrder(click.Group):
         return list(COMMANDS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002 - the same
-        place = COMMANDS.get(cmd_name)
-        if place is None:
+        if cmd_name not in COMMANDS:
             return None
-        module, _, name = place.partition(":")
+        module, _, name = COMMANDS[cmd_name][0].partition(":")
         command: click.Command = getattr(import_module(f"uploaderd.cli.{module}"), name)
         return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002 - the same
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, said) for name, (_, said) in COMMANDS.items()])
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        found = [
+            CompletionItem(name, help=said)
+            for name, (_, said) in COMMANDS.items()
+            if name.startswith(incomplete)
+        ]
+        return found + click.Command.shell_complete(self, ctx, incomplete)
 
 
 @click.group(

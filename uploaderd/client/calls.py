@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import socket
 import ssl
 from dataclasses import dataclass
 from itertools import count, pairwise
@@ -22,6 +23,8 @@ from uploaderd.errors import ConfigError, ServiceError
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from aiohttp import AddrInfoType
+
     from uploaderd.client.address import Key, TargetAddress
     from uploaderd.client.sending import Body, Outgoing
 
@@ -29,6 +32,7 @@ _REPLY_BYTES = 1 << 20
 _PAGE_BYTES = 16 << 20
 _PAGE_FILES = 1000
 _PAGES = 50
+_UNSENT_BYTES = 256 * 1024
 _ORDER_SLACK_S = 1.0  # order within one second is not fixed (protocol notes, "GET /files")
 
 
@@ -60,7 +64,7 @@ def open_session(*, connections: int) -> aiohttp.ClientSession:
             call that waits for a free connection counts as stalled.
     """
     return aiohttp.ClientSession(
-        connector=aiohttp.TCPConnector(limit=connections, limit_per_host=0),
+        connector=aiohttp.TCPConnector(limit=connections, limit_per_host=0, socket_factory=_socket),
         timeout=aiohttp.ClientTimeout(
             total=None, connect=None, sock_connect=CONNECT_S, sock_read=None
         ),
@@ -69,6 +73,17 @@ def open_session(*, connections: int) -> aiohttp.ClientSession:
         cookie_jar=aiohttp.DummyCookieJar(),
         trust_env=False,
     )
+
+
+def _socket(address: AddrInfoType) -> socket.socket:
+    """Make a connection's socket: what has left it is on its way, rather than in a long buffer.
+
+    The kernel's own grows to megabytes, which would count as sent at once on the slowest line.
+    """
+    family, kind, protocol, _, _ = address
+    made = socket.socket(family, kind, protocol)
+    made.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, _UNSENT_BYTES)
+    return made
 
 
 class Client:

@@ -213,7 +213,8 @@ class _Pulse:
     """Watches whether bytes move, and puts off the alarm as long as they do.
 
     Bytes count as moved when the peer's kernel has acknowledged or sent them (TCP_INFO), so that
-    neither a large step nor a large socket buffer on a slow line looks like a stall. What moves
+    neither a large step nor a large socket buffer on a slow line looks like a stall; a body that
+    waits for its turn to send, where the bandwidth is limited, does not stall either. What moves
     for ever without becoming a reply, such as provisional replies without end, raises the alarm
     as well.
 
@@ -256,7 +257,8 @@ class _Pulse:
         if self.flooded:
             alarm.reschedule(now_s)
             return
-        if reading != self._last:
+        waits = self._body is not None and self._body.waits
+        if reading != self._last or waits:
             self._last = reading
             alarm.reschedule(now_s + self._stall_s)
         self._again(alarm)

@@ -248,6 +248,8 @@ def _is_deep(found: object) -> bool:
     level = [found]
     for _ in range(_LEVELS):
         inner = [each for each in level if isinstance(each, (dict, list))]
+        if not inner:
+            return False
         level = [x for each in inner for x in (each.values() if isinstance(each, dict) else each)]
     return bool(level)
 

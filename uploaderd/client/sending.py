@@ -22,7 +22,7 @@ _TURNS = 8  # of the loop, to read what the service already said before more is 
 class Body(Protocol):
     """A part's bytes. Iterated once; a fresh one is made for each attempt.
 
-    What it yields is handed to a transport and must not be changed afterwards.
+    What it yields must stay as it is until the next step is asked for, and may change after that.
     """
 
     @property
@@ -30,7 +30,7 @@ class Body(Protocol):
         """How many bytes it will yield, exactly."""
         ...
 
-    def __aiter__(self) -> AsyncIterator[bytes]:
+    def __aiter__(self) -> AsyncIterator[bytes | memoryview]:
         """Yield the bytes in steps."""
         ...
 
@@ -60,6 +60,11 @@ class Outgoing(Payload):
         self.transport: asyncio.WriteTransport | None = None
 
     @property
+    def waits(self) -> bool:
+        """It is the body itself that waits, by its own will; no peer is in its way."""
+        return getattr(self._body, "waits", False)
+
+    @property
     def length(self) -> int:
         """All the bytes of the request's body."""
         return self._size or 0
@@ -87,6 +92,7 @@ class Outgoing(Payload):
             if self._body is None:
                 await self._step(writer, self._head + self._tail, last=True)
                 return
+            _keep_nothing(self.transport)
             await self._step(writer, self._head)
             await self._stream(writer, self._body)
             await self._step(writer, self._tail, last=True)
@@ -123,14 +129,29 @@ class Outgoing(Payload):
             )
             raise self.error
 
-    async def _step(self, writer: AbstractStreamWriter, step: bytes, *, last: bool = False) -> None:
-        """Send some bytes and wait until the transport has taken most of them."""
+    async def _step(
+        self, writer: AbstractStreamWriter, step: bytes | memoryview, *, last: bool = False
+    ) -> None:
+        """Send some bytes and, unless they are the last, wait until the kernel has them all."""
         await listen(self.transport)
-        if self.transport is None or self.transport.is_closing():
-            raise ClientConnectionResetError("the connection was closed before all was sent")
+        _must_be_open(self.transport)
         self.handed += len(step)
         self.whole = last
         await writer.write(step)
+        if not last:
+            await self._let_go(writer)
+
+    async def _let_go(self, writer: AbstractStreamWriter) -> None:
+        """Wait until the transport holds nothing that it was given, after a turn for others.
+
+        The body uses the same memory for its next step, and a transport keeps what it could not
+        send at once, from Python 3.12 on without a copy.
+        """
+        while True:
+            await asyncio.sleep(0)
+            if not _must_be_open(self.transport).get_write_buffer_size():
+                return
+            await writer.drain()
 
     def abort(self) -> None:
         """Drop the connection at once, with whatever is still buffered for it."""
@@ -141,6 +162,23 @@ class Outgoing(Payload):
         """Wait until the body is no longer touched; at once if it never was."""
         if self._running is not None:
             await asyncio.shield(self._running)
+
+
+def _must_be_open(transport: asyncio.WriteTransport | None) -> asyncio.WriteTransport:
+    if transport is None or transport.is_closing():
+        raise ClientConnectionResetError("the connection was closed before all was sent")
+    return transport
+
+
+def _keep_nothing(transport: asyncio.WriteTransport | None) -> None:
+    """Make ``drain`` wait until the transport's buffer is empty.
+
+    Over TLS the mark is one byte: asyncio's transport there pauses at the mark, not above it, and
+    with a mark of nothing it would stop and go at each call.
+    """
+    if transport is not None:
+        tls = transport.get_extra_info("sslcontext") is not None
+        transport.set_write_buffer_limits(high=1 if tls else 0, low=0)
 
 
 async def listen(transport: asyncio.WriteTransport | None) -> None:

@@ -20,8 +20,8 @@ from uploaderd.config.settings import (
     Transfer,
     Watch,
 )
-from uploaderd.config.units import Timetable
 from uploaderd.core.model import Flavour
+from uploaderd.core.timetable import Timetable
 
 __all__ = [
     "SECTIONS",

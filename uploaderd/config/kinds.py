@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 
 from uploaderd.config import keys, units
 from uploaderd.config.keys import Kind
+from uploaderd.core.timetable import DAY_S
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -82,6 +83,21 @@ def integer(low: int, high: int) -> Kind:
         return value
 
     return Kind(f"an integer from {low} to {high}", read)
+
+
+def _or_auto(kind: Kind) -> Kind:
+    """The same, or "auto", which is None."""
+
+    def read(value: object) -> object:
+        if isinstance(value, str) and value != "auto":
+            raise ValueError("a number has no quotes" if value.isdigit() else "")
+        return None if value == "auto" else kind.read(value)
+
+    return Kind(
+        f'"auto", or {kind.allowed}',
+        read,
+        lambda value: "auto" if value is None else kind.show(value),
+    )
 
 
 def _flag(value: object) -> bool:
@@ -182,27 +198,25 @@ MIME_TYPE = _matching(
 )
 DURATION = _parsed(
     'a duration from "1ms" to "30d", such as "500ms", "2s", "15m" or "1h30m"',
-    _between(units.parse_duration, 0.001, 30 * units.DAY_S),
+    _between(units.parse_duration, 0.001, 30 * DAY_S),
     units.format_duration,
 )
 PAUSE = _parsed(
     'a duration from "0s" to "30d", such as "0s", "500ms", "2s" or "1h30m"',
-    _between(units.parse_duration, 0.0, 30 * units.DAY_S),
+    _between(units.parse_duration, 0.0, 30 * DAY_S),
     units.format_duration,
 )
 LIFE = _optional(
     _parsed(
         'a duration in whole seconds from "1h" to "30d"',
-        lambda text: _whole(_between(units.parse_duration, 3600, 30 * units.DAY_S)(text)),
+        lambda text: _whole(_between(units.parse_duration, 3600, 30 * DAY_S)(text)),
         units.format_duration,
     )
 )
 KEEP = _parsed(
     '"forever", or a duration from "1d" to "3650d", such as "90d"',
     lambda text: (
-        None
-        if text == "forever"
-        else _between(units.parse_duration, units.DAY_S, 3650 * units.DAY_S)(text)
+        None if text == "forever" else _between(units.parse_duration, DAY_S, 3650 * DAY_S)(text)
     ),
     lambda keep_s: "forever" if keep_s is None else units.format_duration(keep_s),
 )
@@ -213,7 +227,7 @@ COMMAND = Kind(
 )
 RUN_TIME = _parsed(
     'a duration from "100ms" to "1d", such as "30s"',
-    _between(units.parse_duration, 0.1, units.DAY_S),
+    _between(units.parse_duration, 0.1, DAY_S),
     units.format_duration,
 )
 PART_SIZE = _parsed(
@@ -221,7 +235,10 @@ PART_SIZE = _parsed(
     lambda text: None if text == "auto" else _between(units.parse_size, MIB, 64 * MIB)(text),
     lambda size: "auto" if size is None else units.format_size(size),
 )
+PARTS_IN_FLIGHT = _or_auto(integer(1, 64))
 BANDWIDTH = _parsed(
-    '"unlimited", a rate such as "10MiB/s", or a timetable such as "08:00,2MiB/s 18:00,unlimited"',
+    '"unlimited", a rate such as "10MiB/s", or a timetable such as "08:00,2MiB/s 18:00,unlimited"'
+    ' or "Mon-08:00,2MiB/s Fri-18:00,unlimited"',
     units.parse_timetable,
+    units.format_timetable,
 )

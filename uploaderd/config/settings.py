@@ -13,8 +13,9 @@ from typing import Annotated
 
 from uploaderd.config import kinds
 from uploaderd.config.keys import Key
-from uploaderd.config.units import DAY_S, UNLIMITED, Timetable
+from uploaderd.config.units import UNLIMITED
 from uploaderd.core.model import Flavour
+from uploaderd.core.timetable import DAY_S, Timetable
 
 OPENAI_URL = "https://api.openai.com/v1"
 
@@ -121,12 +122,12 @@ class Transfer:
 
     Attributes:
         part_bytes: None: chosen for each file.
-        parts_in_flight: over all files.
+        parts_in_flight: over all files; None: as many as each target's network is worth.
         stall_timeout_s: no byte moved for so long: the request is given up and tried again.
     """
 
     part_bytes: Annotated[int | None, Key(kinds.PART_SIZE, "part_size")] = None
-    parts_in_flight: Annotated[int, Key(kinds.integer(1, 64))] = 4
+    parts_in_flight: Annotated[int | None, Key(kinds.PARTS_IN_FLIGHT)] = 4
     files_in_flight: Annotated[int, Key(kinds.integer(1, 256))] = 4
     bandwidth: Annotated[Timetable, Key(kinds.BANDWIDTH)] = UNLIMITED
     stall_timeout_s: Annotated[float, Key(kinds.DURATION, "stall_timeout")] = 60.0

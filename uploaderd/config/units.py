@@ -8,8 +8,9 @@ exactly what ``parse_…`` reads; ``human_…`` rounds, for reading only.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from fractions import Fraction
+
+from uploaderd.core.timetable import Timetable, weekly
 
 _SIZES = {
     "B": 1,
@@ -28,10 +29,11 @@ _MILLISECONDS = {"d": 86_400_000, "h": 3_600_000, "m": 60_000, "s": 1_000, "ms":
 
 _SIZE = re.compile(r"([0-9]{1,15}(?:\.[0-9]{1,6})?)([A-Za-z]+)")
 _PIECE = re.compile(r"([0-9]{1,12}(?:\.[0-9]{1,6})?)([a-z]+)")
-_TIME_OF_DAY = re.compile(r"([01][0-9]|2[0-3]):([0-5][0-9])")
+_DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
+_START = re.compile(rf"(?i:({'|'.join(_DAYS)})-)?([01][0-9]|2[0-3]):([0-5][0-9])")
 
-DAY_S = 86_400
 UNLIMITED_TEXT = "unlimited"
+_TWO_MEANINGS = frozenset({"0", "off", "none", "no"})
 
 
 def parse_size(text: str) -> int:
@@ -80,6 +82,11 @@ def parse_rate(text: str) -> int | None:
     """Bytes a second from ``"10MiB/s"``, or None from ``"unlimited"``."""
     if text == UNLIMITED_TEXT:
         return None
+    if text.lower() in _TWO_MEANINGS:
+        raise ValueError(
+            f'a rate is a size a second, and "{text}" could mean no limit as well as no bytes: '
+            'write "unlimited", or stop with `uploaderd pause`'
+        )
     size, slash, per = text.partition("/")
     if not slash or per != "s" or size.isdigit():
         raise ValueError('a rate is a size a second, such as "10MiB/s", or "unlimited"')
@@ -94,59 +101,66 @@ def format_rate(rate_bps: int | None) -> str:
     return UNLIMITED_TEXT if rate_bps is None else f"{format_size(rate_bps)}/s"
 
 
-@dataclass(frozen=True, slots=True)
-class Timetable:
-    """Which rate is in force at which local time of day; a pure value without a clock.
-
-    Attributes:
-        entries: pairs (second of the day from which it holds, bytes a second or None for
-            unlimited), ascending and at least one; before the first of the day, the last holds.
-    """
-
-    entries: tuple[tuple[int, int | None], ...] = ((0, None),)
-
-    def rate_at(self, seconds_of_day: float) -> int | None:
-        """Bytes a second in force at a local time of day; None is unlimited."""
-        begun = [rate for start, rate in self.entries if start <= seconds_of_day]
-        return begun[-1] if begun else self.entries[-1][1]
-
-    def change_in_s(self, seconds_of_day: float) -> float | None:
-        """Seconds until the next entry begins, or None if the rate never changes."""
-        if len(self.entries) == 1:
-            return None
-        later = [start for start, _ in self.entries if start > seconds_of_day]
-        return (later[0] if later else self.entries[0][0] + DAY_S) - seconds_of_day
-
-    def __str__(self) -> str:
-        """The text that ``parse_timetable`` reads as this value."""
-        if len(self.entries) == 1:
-            return format_rate(self.entries[0][1])
-        return " ".join(
-            f"{start // 3600:02}:{start // 60 % 60:02},{format_rate(rate)}"
-            for start, rate in self.entries
-        )
-
-
 UNLIMITED = Timetable()
 
 
+def format_timetable(table: Timetable) -> str:
+    """The shortest text that ``parse_timetable`` reads as ``table``.
+
+    What holds on all days is written once, what holds on fewer with its days.
+    """
+    if len(table.entries) == 1:
+        return format_rate(table.entries[0][1])
+    by_time: dict[int, dict[int, int | None]] = {}
+    for day, start_s, rate in table.by_day():
+        by_time.setdefault(start_s, {})[day] = rate
+    daily = {s: _most(days) for s, days in by_time.items() if len(days) == len(_DAYS)}
+    words = [f"{_clock(start_s)},{format_rate(daily[start_s])}" for start_s in sorted(daily)]
+    words += [
+        f"{_DAYS[day]}-{_clock(start_s)},{format_rate(rate)}"
+        for day, start_s, rate in sorted(table.by_day(), key=lambda entry: entry[:2])
+        if start_s not in daily or rate != daily[start_s]
+    ]
+    return " ".join(words)
+
+
+def _most(days: dict[int, int | None]) -> int | None:
+    rates = list(days.values())
+    return max(rates, key=rates.count)
+
+
+def _clock(start_s: int) -> str:
+    return f"{start_s // 3600:02}:{start_s // 60 % 60:02}"
+
+
 def parse_timetable(text: str) -> Timetable:
-    """From one rate for the whole day, or ``"08:00,2MiB/s 18:00,unlimited"`` in any order."""
+    """From one rate for always, or from entries in any order.
+
+    ``"08:00,2MiB/s 18:00,unlimited"`` is the same on each day; ``"Mon-08:00,2MiB/s
+    Fri-18:00,unlimited"`` is not. In a mixture an entry without a day is there on each day, and
+    one with a day takes the place of the one without at that very time.
+    """
     if "," not in text:
         return Timetable(((0, parse_rate(text)),))
-    entries: dict[int, int | None] = {}
+    daily: dict[int, int | None] = {}
+    days: dict[tuple[int, int], int | None] = {}
     for item in text.split():
         start, comma, rate = item.partition(",")
-        match = _TIME_OF_DAY.fullmatch(start)
+        match = _START.fullmatch(start)
         if not comma or match is None:
-            raise ValueError("each entry is HH:MM,RATE, from 00:00 to 23:59, with spaces between")
-        begins_s = int(match[1]) * 3600 + int(match[2]) * 60
-        if begins_s in entries:
+            raise ValueError(
+                "each entry is HH:MM,RATE, from 00:00 to 23:59, or Mon-HH:MM,RATE with any day"
+                " from Mon to Sun, with spaces between"
+            )
+        begins_s = int(match[2]) * 3600 + int(match[3]) * 60
+        day = None if match[1] is None else _DAYS.index(match[1].capitalize())
+        if begins_s in daily if day is None else (day, begins_s) in days:
             raise ValueError(f"{start} is there twice")
-        entries[begins_s] = parse_rate(rate)
-    if len(entries) == 1:
-        return Timetable(((0, next(iter(entries.values()))),))
-    return Timetable(tuple(sorted(entries.items(), key=lambda entry: entry[0])))
+        if day is None:
+            daily[begins_s] = parse_rate(rate)
+        else:
+            days[day, begins_s] = parse_rate(rate)
+    return weekly(daily, days)
 
 
 def human_bytes(size: float) -> str:

@@ -11,6 +11,8 @@ import struct
 from typing import TYPE_CHECKING, Final, Protocol, Self, TypeVar
 from urllib.parse import quote, quote_from_bytes
 
+import msgspec
+
 from uploaderd.control.documents import AnswerError, Detail, Page, Row, Status, read, refusal
 from uploaderd.control.wire import Answer
 from uploaderd.core.selection import Selection
@@ -145,12 +147,17 @@ class Client:
         """Tell the daemon to pause, resume or reload; how it stands then, as it wrote it."""
         return self.get(f"/v1/{verb}", method="POST")
 
+    def limit(self, rate: str) -> bytes:
+        """Limit the bandwidth; how the daemon stands then, as it wrote it."""
+        said = msgspec.json.encode({"limit": rate})
+        return self.get("/v1/limit", method="POST", content=said)
+
     def say(self, verb: str, file_id: str) -> Row:
         """Say a verb of one file; AnswerError with status 409 where it does not apply."""
         name = quote(file_id, safe="", errors="surrogateescape")
         return read(self.get(f"/v1/files/{name}/{verb}", method="POST"), Row)
 
-    def get(self, path: str, *, method: str = "GET") -> bytes:
+    def get(self, path: str, *, method: str = "GET", content: bytes = b"") -> bytes:
         """Get one document; every call may be made twice, so a lost connection is tried again.
 
         Raises:
@@ -159,12 +166,12 @@ class Client:
         """
         kept = self._connection is not None
         try:
-            status, body = self._exchange(path, method)
+            status, body = self._exchange(path, method, content)
         except (ValueError, EOFError, ConnectionError) as error:
             self.close()
             if not kept:
                 raise self._nobody(error) from error
-            return self.get(path, method=method)
+            return self.get(path, method=method, content=content)
         except OSError as error:
             self.close()
             raise self._nobody(error) from error
@@ -172,12 +179,12 @@ class Client:
             raise refusal(status, body)
         return body
 
-    def _exchange(self, path: str, method: str) -> tuple[int, bytes]:
+    def _exchange(self, path: str, method: str, content: bytes) -> tuple[int, bytes]:
         if self._connection is None:
             self._connection = connect(self.socket, self._timeout_s)
-        length = "Content-Length: 0\r\n" if method == "POST" else ""
+        length = f"Content-Length: {len(content)}\r\n" if method == "POST" else ""
         head = f"{method} {path} HTTP/1.1\r\nHost: localhost\r\n{length}\r\n"
-        self._connection.sendall(head.encode("ascii"))
+        self._connection.sendall(head.encode("ascii") + content)
         answer, body = Answer(), bytearray()
         while not answer.ended:
             some = self._connection.recv(_PIECE)

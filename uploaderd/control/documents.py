@@ -138,12 +138,34 @@ class WatchRow(msgspec.Struct, frozen=True, kw_only=True):
     why: str | None = None
 
 
+class Flying(msgspec.Struct, frozen=True, kw_only=True):
+    """How many parts are on their way to a target, how many may be, and why."""
+
+    now: Count = 0
+    limit: Count = 0
+    most: Count = 0
+    code: str = ""
+    why: str = ""
+    frozen: bool = False
+
+
 class TargetRow(msgspec.Struct, frozen=True, kw_only=True):
     """A target and whether it takes requests."""
 
     name: str
     state: str
     until: str | None = None
+    parts_in_flight: Flying = Flying()
+    connection_bps: Count | None = None
+
+
+class Bandwidth(msgspec.Struct, frozen=True, kw_only=True):
+    """The limit that is in force, by whose word and until when, and what is configured."""
+
+    limit_bps: Count | None = None
+    why: str = "configured"
+    until: str | None = None
+    configured: str = ""
 
 
 class Status(msgspec.Struct, frozen=True, kw_only=True):
@@ -160,6 +182,7 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     watches: list[WatchRow]
     targets: list[TargetRow]
     active: list[Row]
+    bandwidth: Bandwidth = Bandwidth()
     trouble: str | None = None
 
 

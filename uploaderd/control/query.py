@@ -1,9 +1,11 @@
-"""The query of a request: which parameters there are, and what they may say."""
+"""What a request asks: which parameters and keys there are, and what they may say."""
 
 from __future__ import annotations
 
 from typing import Final
 from urllib.parse import unquote_to_bytes
+
+import msgspec
 
 from uploaderd.core.model import FileState
 from uploaderd.core.reasons import SENTENCES
@@ -77,3 +79,17 @@ def _states(text: str | None) -> tuple[str, ...]:
                 f"there is no state {one!r}", hint="one of: " + ", ".join(sorted(FileState))
             )
     return states
+
+
+class _Limit(msgspec.Struct, forbid_unknown_fields=True):
+    limit: str
+
+
+def limit_said(body: bytes) -> str:
+    """Read what ``POST /v1/limit`` says, which is not yet known to be a limit."""
+    try:
+        return msgspec.json.decode(body, type=_Limit).limit
+    except (ValueError, RecursionError) as wrong:  # msgspec's own are among the first
+        raise UsageError(
+            f"that is no limit: {wrong}", hint='send a JSON object such as {"limit": "5MiB/s"}'
+        ) from wrong

@@ -66,6 +66,10 @@ class View(Protocol):
         """Go on; give the status document."""
         ...
 
+    async def limit(self, said: str) -> dict[str, object]:
+        """Limit the bandwidth; give the status document; UsageError for what is no limit."""
+        ...
+
     async def reload(self) -> dict[str, object]:
         """Read the configuration again; give the status document; ConfigError if it is refused."""
         ...
@@ -116,6 +120,7 @@ def application(view: View, crowd: Crowd, streams: set[Stream]) -> web.Applicati
         made.router.add_post(f"/v1/files/{{id}}/{name}", _of_file(verb))
     for name, say in (("pause", view.pause), ("resume", view.resume), ("reload", view.reload)):
         made.router.add_post(f"/v1/{name}", _of_all(say))
+    made.router.add_post("/v1/limit", routes.limit)
     made.router.add_get("/healthz", routes.healthz)
     made.router.add_get("/metrics", routes.metrics)
     return made
@@ -144,6 +149,9 @@ class _Routes:
 
     async def file(self, request: web.Request) -> web.Response:
         return _found(await self._view.file(request.match_info["id"]))
+
+    async def limit(self, request: web.Request) -> web.Response:
+        return document(await self._view.limit(query.limit_said(await request.read())))
 
     async def healthz(self, _request: web.Request) -> web.Response:
         why = await self._view.health()

@@ -8,24 +8,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-DAY_S = 86_400.0
-
-
-class Bandwidth(Protocol):
-    """A rate that follows the local time of day."""
-
-    def rate_at(self, seconds_of_day: float) -> int | None:
-        """Bytes a second in force then; None is unlimited."""
-        ...
-
-    def change_in_s(self, seconds_of_day: float) -> float | None:
-        """Seconds until the next change, or None if the rate never changes."""
-        ...
+    from uploaderd.core.timetable import Timetable
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,9 +24,12 @@ class Open:
     remaining_s: float
 
 
-def capacity(bandwidth: Bandwidth, day_s: float, life_s: float) -> float:
-    """Bytes that may leave within ``life_s`` from a local time of day on; inf if unlimited."""
-    total, at_s, left_s = 0.0, day_s % DAY_S, life_s
+def capacity(bandwidth: Timetable, week_s: float, life_s: float) -> float:
+    """Bytes that may leave within ``life_s`` from a local second of the week on; inf if unlimited.
+
+    A clock that jumps meanwhile is not thought of: a file that waits is looked at again.
+    """
+    total, at_s, left_s = 0.0, week_s, life_s
     while left_s > 0:
         rate = bandwidth.rate_at(at_s)
         if rate is None:
@@ -46,36 +37,44 @@ def capacity(bandwidth: Bandwidth, day_s: float, life_s: float) -> float:
         step_s = min(bandwidth.change_in_s(at_s) or left_s, left_s)
         total += rate * step_s
         left_s -= step_s
-        at_s = (at_s + step_s) % DAY_S
+        at_s += step_s
     return total
 
 
-def begin_in_s(bandwidth: Bandwidth, day_s: float, size: int, life_s: float) -> float | None:
+def begin_in_s(bandwidth: Timetable, week_s: float, size: int, life_s: float) -> float | None:
     """Seconds until a session of ``size`` bytes can be begun and finished; None means never.
 
     0 where it can be begun at once.
     """
     return next(
-        (s for s in _beginnings(bandwidth, day_s, life_s)
-         if capacity(bandwidth, day_s + s, life_s) >= size),
+        (s for s in _beginnings(bandwidth, week_s, life_s)
+         if capacity(bandwidth, week_s + s, life_s) >= size),
         None,
     )  # fmt: skip
 
 
-def _beginnings(bandwidth: Bandwidth, day_s: float, life_s: float) -> Iterator[float]:
-    """The moments worth trying, within a day: between two of them the capacity has no peak."""
-    moments, passed_s = {0.0}, 0.0
-    while (step_s := bandwidth.change_in_s((day_s + passed_s) % DAY_S)) is not None:
+def _beginnings(bandwidth: Timetable, week_s: float, life_s: float) -> Iterator[float]:
+    """The moments worth trying, within a period: between two of them the capacity has no peak."""
+    yield 0.0  # which is nearly always the answer
+    moments, passed_s, period_s = set[float](), 0.0, bandwidth.period_s
+    while (step_s := bandwidth.change_in_s(week_s + passed_s)) is not None:
         passed_s += step_s
-        if passed_s > DAY_S + life_s:
+        if passed_s > period_s + life_s:
             break
         moments |= {passed_s, passed_s - life_s}
-    yield from sorted(m for m in moments if 0 <= m <= DAY_S)
+    yield from sorted(m for m in moments if 0 < m <= period_s)
 
 
 def hopeless(left: int, remaining_s: float, rate_bps: float | None) -> bool:
     """Whether a session cannot end in time even with the whole measured rate to itself."""
     return rate_bps is not None and left > rate_bps * remaining_s
+
+
+def lower(measured_bps: float | None, allowed_bps: float) -> float | None:
+    """The rate to reckon with: a limit that was just set is not measured yet; None is unknown."""
+    if measured_bps is None or allowed_bps < measured_bps:
+        return allowed_bps if math.isfinite(allowed_bps) else None
+    return measured_bps
 
 
 def may_open(size: int, life_s: float, others: Iterable[Open], rate_bps: float | None) -> bool:
@@ -95,7 +94,7 @@ def the_sum(size: int, life_s: float, bytes_within: float) -> str:
     """The sum in words: what it has, and what the bandwidth lets through in a session's life."""
     hours = f"{life_s / 3600:g} h"
     return (
-        f"It has {size} bytes, and its target's sessions live {hours}, in which the configured "
+        f"It has {size} bytes, and its target's sessions live {hours}, in which the limit of "
         f"bandwidth lets at most {int(bytes_within)} bytes through"
         f" ({math.ceil(size / life_s)} bytes a second would do)."
     )

@@ -96,10 +96,14 @@ class Assembled:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Completed:
-    """The service holds the whole file; ``result`` is its File object as JSON text."""
+    """The service holds the whole file; ``result`` is its File object as JSON text.
+
+    ``filed_as`` is the name below the watch that it goes to, where one was looked for already.
+    """
 
     remote_file: str
     result: str
+    filed_as: bytes | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

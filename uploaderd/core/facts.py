@@ -9,7 +9,9 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from uploaderd.core.gate import Gate
+    from uploaderd.core.limits import Limit
     from uploaderd.core.model import FileState
+    from uploaderd.core.report import FlightFacts
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,6 +36,7 @@ class TargetNumbers:
     name: str
     gate: Gate
     admits: bool
+    flight: FlightFacts
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,6 +72,7 @@ class Facts:
         sessions: the open sessions by target, or None while the journal does not answer.
         arrivals: the wall time at which a file last arrived, by target, as the journal has it.
         journal_bytes: the sizes of the database and of its log, where they are there.
+        limit: of the bandwidth.
         troubles: how many things are wrong with the surroundings, by kind.
     """
 
@@ -84,6 +88,7 @@ class Facts:
     journal_bytes: Mapping[str, int]
     parts_in_flight: int
     parts_in_flight_limit: int
+    limit: Limit
     targets: Sequence[TargetNumbers]
     watches: Sequence[WatchNumbers]
     troubles: Mapping[str, int]

@@ -74,6 +74,20 @@ class Decision:
     history: bool = True
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Begun:
+    """A new file, and what the first look at it came to, in one step.
+
+    Attributes:
+        file: as it was just seen.
+        event: the name of what was decided about.
+    """
+
+    file: File
+    decision: Decision
+    event: str
+
+
 def awakened(file: File, now_s: float, *, anew: bool = False) -> Event:
     """What the end of a wait means: a content that nobody vouched for yet settles first.
 
@@ -199,10 +213,9 @@ def _apply(file: File, event: Event, now: Now) -> File:  # noqa: C901, PLR0911, 
             )
         case Assembled(md5=md5):
             return replace(file, md5=md5, reason=reason("completing.sent"))
-        case Completed(remote_file=remote, result=result):
-            return _to_file_away(
-                replace(file, remote_file=remote, result=result), reason("done.filing"), now
-            )
+        case Completed(remote_file=remote, result=result, filed_as=filed_as):
+            arrived = replace(file, remote_file=remote, result=result, filed_as=filed_as)
+            return _to_file_away(arrived, reason("done.filing"), now)
         case AlreadyUploaded(remote_file=remote, result=result, md5=md5, filed=filed):
             known = replace(file, remote_file=remote, result=result, md5=md5)
             known = _to_file_away(known, reason("done.already_uploaded"), now)

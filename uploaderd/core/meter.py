@@ -8,6 +8,11 @@ WINDOW_S = 5.0
 LEARNT_S = 5.0  # less than that says nothing about a link
 MEMORY_S = 60.0
 SLICE_S = 0.25
+SETTLE_S = 0.25  # new connections fill their buffers first, old ones empty theirs
+ROUND_S = 0.3
+ROUND_STEPS = 12  # bytes come in steps: of fewer, one more or less would decide
+ROUND_IDLE = 0.1  # of a round may pass with a place free, and it counts all the same
+LEARNT_BYTES = 64 << 20  # on a fast link so many say enough, however soon they are there
 
 
 class Meter:
@@ -72,3 +77,75 @@ class Goodput:
     def rate_bps(self) -> float | None:
         """Bytes a second; None while too little is known."""
         return self._bytes / self._busy_s if self._busy_s >= LEARNT_S else None
+
+
+class Rounds:
+    """Cuts time into rounds in which all places were in use, and says what moved in each."""
+
+    def __init__(self) -> None:
+        self._spoilt_s: float | None = None
+        self._since_s: float | None = None
+        self._last_s = 0.0
+        self._idle_s = 0.0
+        self._bytes = 0
+        self._step = 0
+
+    def spoil(self) -> None:
+        """What was counted in this round says nothing; a new one begins a little later."""
+        self._since_s = self._spoilt_s = None
+
+    def add(
+        self, count: int, now_s: float, *, places: int, full: bool, hasty: bool = False
+    ) -> float | None:
+        """Count bytes that moved just now; return bytes a second if that ended a round.
+
+        Args:
+            count: how many.
+            now_s: now.
+            places: how many parts may move at once.
+            full: whether so many do.
+            hasty: half as many bytes will do.
+        """
+        if self._spoilt_s is None:
+            self._spoilt_s = now_s
+        if self._since_s is None:
+            if now_s - self._spoilt_s >= SETTLE_S:
+                self._since_s = self._last_s = now_s  # these moved before it
+                self._bytes, self._idle_s, self._step = 0, 0.0, count
+            return None
+        if not full:
+            self._idle_s += now_s - self._last_s
+        self._last_s = now_s
+        self._bytes += count
+        self._step = max(self._step, count)
+        lasted_s = now_s - self._since_s
+        if self._idle_s > ROUND_IDLE * max(lasted_s, ROUND_S):
+            self.spoil()
+            return None
+        steps = max(ROUND_STEPS, 2 * places) // (2 if hasty else 1)
+        if lasted_s < ROUND_S or self._bytes < steps * self._step:
+            return None
+        self._since_s, self._idle_s = now_s, 0.0
+        bps, self._bytes, self._step = self._bytes / lasted_s, 0, 0
+        return bps
+
+
+class Work:
+    """What one connection carries, of parts that arrived: each from its request to its reply."""
+
+    def __init__(self) -> None:
+        self._bytes = 0.0
+        self._busy_s = 0.0
+
+    def add(self, count: int, took_s: float) -> None:
+        """A part of ``count`` bytes arrived, and was under way for ``took_s`` seconds."""
+        self._bytes += count
+        self._busy_s += max(took_s, 0.0)
+        if self._busy_s > 2 * MEMORY_S:
+            self._busy_s /= 2
+            self._bytes /= 2
+
+    def rate_bps(self) -> float | None:
+        """Bytes a second of one connection; None while too little is known."""
+        known = self._busy_s >= LEARNT_S or self._bytes >= LEARNT_BYTES
+        return self._bytes / self._busy_s if known and self._busy_s > 0 else None

@@ -45,8 +45,8 @@ SENTENCES: dict[str, str] = {
     ),
     "deferred.spool": "{detail} It is tried again by itself.",
     "held.deadline": (
-        "{detail} Raise the bandwidth under [transfer] and run `uploaderd reload`, or split the "
-        "file."
+        "{detail} Raise the bandwidth, under [transfer] with `uploaderd reload` or by `uploaderd "
+        "limit`, or split the file."
     ),
     "held.auth": (
         "{detail} Correct the key and run `uploaderd reload`, or give the key its rights; then "

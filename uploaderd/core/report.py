@@ -13,6 +13,7 @@ from uploaderd.core.schedule import remaining_s
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from uploaderd.core.limits import Limit
     from uploaderd.core.model import File, Now, Part, Reason, Upload
 
 Document = dict[str, object]
@@ -50,11 +51,35 @@ class WatchFacts:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class FlightFacts:
+    """How many parts are on their way to a target.
+
+    Attributes:
+        now: that many are.
+        limit: that many may be, as things are.
+        most: that many may be at best.
+        code: why ``limit`` is what it is, as a stable word.
+        why: the same as a sentence.
+        frozen: it stays so for now, whatever happens.
+        connection_bps: what one connection was seen to carry, in bytes a second; None: unknown.
+    """
+
+    now: int
+    limit: int
+    most: int
+    code: str
+    why: str
+    frozen: bool = False
+    connection_bps: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TargetFacts:
     """Whether a target takes requests, and if not until when."""
 
     name: str
     state: str
+    flight: FlightFacts
     until_s: float | None = None
 
 
@@ -73,6 +98,7 @@ class Snapshot:
     bytes_stored: int
     bytes_resent: int
     rate_bps: float
+    limit: Limit
     watches: Sequence[WatchFacts]
     targets: Sequence[TargetFacts]
     active: Sequence[Document]
@@ -194,7 +220,11 @@ def drained(counts: Mapping[FileState, int], *, unfiled: int, scanned: bool) -> 
 
 
 def status_document(snapshot: Snapshot) -> Document:
-    """``GET /v1/status`` of the contract, with ``trouble`` added: what is wrong, or null."""
+    """``GET /v1/status`` of the contract.
+
+    Added are ``trouble``: what is wrong, or null; and ``bandwidth``: the limit that is in force
+    (``limit_bps``, null for none), by whose word, until when, and what the configuration says.
+    """
     return {
         "version": snapshot.version,
         "pid": snapshot.pid,
@@ -208,12 +238,35 @@ def status_document(snapshot: Snapshot) -> Document:
             "resent": snapshot.bytes_resent,
         },
         "rate_bps": round(snapshot.rate_bps),
+        "bandwidth": {
+            "limit_bps": snapshot.limit.rate_bps,
+            "why": snapshot.limit.why.value,
+            "until": _time(snapshot.limit.until_s),
+            "configured": snapshot.limit.configured,
+        },
         "watches": [{"path": w.path, "mode": w.mode, "why": w.why} for w in snapshot.watches],
-        "targets": [
-            {"name": t.name, "state": t.state, "until": _time(t.until_s)} for t in snapshot.targets
-        ],
+        "targets": [_target(target) for target in snapshot.targets],
         "active": list(snapshot.active),
         "trouble": snapshot.trouble,
+    }
+
+
+def _target(target: TargetFacts) -> Document:
+    flight = target.flight
+    bps = flight.connection_bps
+    return {
+        "name": target.name,
+        "state": target.state,
+        "until": _time(target.until_s),
+        "parts_in_flight": {
+            "now": flight.now,
+            "limit": flight.limit,
+            "most": flight.most,
+            "code": flight.code,
+            "why": flight.why,
+            "frozen": flight.frozen,
+        },
+        "connection_bps": None if bps is None else round(bps),
     }
 
 

@@ -6,11 +6,12 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from uploaderd import logs
-from uploaderd.core.deadline import Open, begin_in_s, may_open
+from uploaderd.core.deadline import Open, begin_in_s, capacity, lower, may_open
 from uploaderd.core.events import Admitted, Due, Held, Sighted
 from uploaderd.core.fitness import LIFE_S
 from uploaderd.core.gate import Gate, GateState
 from uploaderd.core.lifecycle import IN_DOUBT, awakened
+from uploaderd.core.model import FileState
 from uploaderd.core.reasons import TARGET_TROUBLE, reason
 from uploaderd.core.schedule import EXPIRY_MARGIN_S, remaining_s
 from uploaderd.journal import StaleError
@@ -119,8 +120,8 @@ class Admission:
         if service is None:
             return False
         life_s = LIFE_S[service.flavour] - EXPIRY_MARGIN_S
-        day_s = ctx.day_s(ctx.wall_s)
-        return begin_in_s(ctx.transfer.bandwidth, day_s, file.identity.size, life_s) != 0
+        week_s = ctx.week_s(ctx.wall_s)
+        return begin_in_s(ctx.limiter.table, week_s, file.identity.size, life_s) != 0
 
     async def _in_time(self, file: File) -> bool:
         """Whether a session that is opened for it now can be finished (design, decision 9)."""
@@ -133,7 +134,8 @@ class Admission:
             Open(left=left, remaining_s=remaining_s(upload, now))
             for upload, left in await ctx.keep(ctx.journal.open_sessions, names)
         ]
-        rate_bps, life_s = self._goodput.rate_bps(), service.life_s - EXPIRY_MARGIN_S
+        life_s = service.life_s - EXPIRY_MARGIN_S
+        rate_bps = lower(self._goodput.rate_bps(), self._let_through(life_s) / life_s)
         if may_open(size, life_s, others, rate_bps):
             return True
         self.postponed[file.id] = reason(
@@ -144,6 +146,11 @@ class Admission:
             life=f"{life_s:.0f}",
         )
         return False
+
+    def _let_through(self, life_s: float) -> float:
+        """Bytes that the bandwidth lets through from now on, whatever was measured before it."""
+        ctx = self._ctx
+        return capacity(ctx.limiter.table, ctx.week_s(ctx.wall_s), life_s)
 
     def _takes(self, service: Service) -> bool:
         """Whether a file may be taken up for this target now."""
@@ -161,7 +168,9 @@ class Admission:
             service.gate = gate = gate.probing()
         if gate.state is GateState.SHUT:
             return
-        held = await ctx.keep(ctx.journal.held_by, service.name, sorted(TARGET_TROUBLE), 100)
+        held = []
+        if ctx.journal.counts().get(FileState.HELD):
+            held = await ctx.keep(ctx.journal.held_by, service.name, sorted(TARGET_TROUBLE), 100)
         if gate.state is GateState.PROBING:
             others = [name for name in ctx.services if name != service.name]
             queued = await ctx.keep(ctx.journal.queued, 1, others, sorted(ctx.full))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -19,6 +20,7 @@ from uploaderd.core.model import FileState
 from uploaderd.core.report import escape_path, receipt_document
 from uploaderd.engine.calls import sentence
 from uploaderd.errors import NameTakenError, SpoolError
+from uploaderd.seams import in_turn
 from uploaderd.spool.filing import Moved
 
 if TYPE_CHECKING:
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
 
 log = logs.get(__name__)
 
+DONE = b"done"  # what ended well goes below it
 AGAIN_S = 5.0
 RARELY_S = 300.0
 # What every other file would meet too, wherever it lies, and what it would meet in done/.
@@ -35,30 +38,52 @@ DISK = OF_ALL | {errno.EROFS, errno.EIO}
 
 
 async def file_away(ctx: Context, place: Place, file: File) -> None:
-    """Take the after-care of an ended file one step further, or to its end."""
-    try:
-        if file.filed_as is None:
+    """Take the after-care of an ended file one step further, or to its end.
+
+    It is noted in ``ctx.passed`` where something may stand at its path that nobody has taken in.
+    """
+    if file.filed_as is None:
+        try:
             await _choose(ctx, place, file)
-            return
-        await _write_receipt(ctx, place, file, file.filed_as)
-    except NameTakenError:
+        except SpoolError as error:
+            await _no_receipt(ctx, place, file, error)
+        return
+    receipt = await receipt_of(ctx, file)
+    away = _taking_away(place, file, file.filed_as)
+    moves = any(call.func == place.filing.move for call in away)
+    write = partial(place.filing.write_receipt, file.filed_as, receipt, owner=file.id, moves=moves)
+    written, *rest = await ctx.disk(in_turn, [write, *away])
+    if isinstance(written, NameTakenError):
         await _choose(ctx, place, file)
         return
-    except SpoolError as error:
-        if _is_the_disks(error):
-            ctx.full.add(place.name)
-        all_meet_it = place.name in ctx.full or await _refuses_all(ctx, place, file)
-        await _put_off(ctx, place, file, error, for_all=all_meet_it)
+    if isinstance(written, SpoolError):
+        await _no_receipt(ctx, place, file, written)
         return
+    if isinstance(written, Exception):
+        raise written
     ctx.trouble.pop(place.filing_away, None)
     ctx.full.discard(place.name)
-    try:
-        await _take_away(ctx, place, file, file.filed_as)
-    except NameTakenError:
+    moved = rest[0] if rest else Moved.ALREADY
+    if isinstance(moved, NameTakenError):
         await _choose(ctx, place, file)
-    except SpoolError as error:
+    elif isinstance(moved, SpoolError):
         # A read-only mount or a bad sector may be its own.
-        await _put_off(ctx, place, file, error, for_all=_is_the_disks(error, OF_ALL))
+        await _put_off(ctx, place, file, moved, for_all=_is_the_disks(moved, OF_ALL))
+    elif isinstance(moved, Exception):
+        raise moved
+    else:
+        if moved is not Moved.MOVED:
+            ctx.passed.add(file.id)
+        await _taken_away(ctx, place, file, file.filed_as, moved)
+
+
+async def _no_receipt(ctx: Context, place: Place, file: File, error: SpoolError) -> None:
+    if isinstance(error, NameTakenError):
+        raise error
+    if _is_the_disks(error):
+        ctx.full.add(place.name)
+    all_meet_it = place.name in ctx.full or await _refuses_all(ctx, place, file)
+    await _put_off(ctx, place, file, error, for_all=all_meet_it)
 
 
 def _is_the_disks(error: SpoolError, among: frozenset[int] = DISK) -> bool:
@@ -77,7 +102,7 @@ async def _refuses_all(ctx: Context, place: Place, file: File) -> bool:
 
 
 def _folder_of(file: File) -> bytes:
-    return b"done" if file.state is FileState.DONE else b"failed"
+    return DONE if file.state is FileState.DONE else b"failed"
 
 
 async def _put_off(
@@ -113,30 +138,29 @@ async def receipt_of(ctx: Context, file: File) -> bytes:
     """The receipt of an ended file that knows where it goes; the same bytes each time."""
     upload = parts = None
     if file.upload is not None:
-        upload = await ctx.keep(ctx.journal.upload, file.upload)
-        parts = await ctx.keep(ctx.journal.parts, file.upload)
+        upload, parts = await ctx.keep(ctx.journal.session, file.upload)
     final = replace(file, reason=why_filed(file, escape_path(file.filed_as or b"")))
     result = None if file.result is None else msgspec.json.decode(file.result)
     document = receipt_document(final, upload, parts or [], result)
     return msgspec.json.format(msgspec.json.encode(document), indent=2) + b"\n"
 
 
-async def _write_receipt(ctx: Context, place: Place, file: File, name: bytes) -> None:
-    receipt = await receipt_of(ctx, file)
-    await ctx.disk(place.filing.write_receipt, name, receipt, owner=file.id)
-
-
-async def _take_away(ctx: Context, place: Place, file: File, name: bytes) -> None:
-    done = file.state is FileState.DONE
+def _taking_away(place: Place, file: File, name: bytes) -> list[partial[Moved]]:
+    """The call that takes the source out of the spool; none where it is kept there."""
+    filing, done = place.filing, file.state is FileState.DONE
     how = place.settings.after_upload if done else "move"
     if how == "move":
-        moved = await ctx.disk(place.filing.move, file.path, name, file.identity, md5=file.md5)
-        log.debug("file.moved", id=file.id, how=moved.value)
-    elif how == "delete":
-        moved = await ctx.disk(place.filing.remove, file.path, file.identity, md5=file.md5)
+        return [partial(filing.move, file.path, name, file.identity, md5=file.md5)]
+    if how == "delete":
+        return [partial(filing.remove, file.path, file.identity, md5=file.md5)]
+    return []
+
+
+async def _taken_away(ctx: Context, place: Place, file: File, name: bytes, moved: Moved) -> None:
+    if file.state is FileState.DONE and place.settings.after_upload == "delete":
         log.debug("file.removed", id=file.id, how=moved.value)
     else:
-        moved = Moved.ALREADY
+        log.debug("file.moved", id=file.id, how=moved.value)
     if moved is Moved.SOURCE_GONE and (not _is_known_to_be_gone(ctx, place, file) or place.leaving):
         # By the next scan it is known whether it was removed or has got another name; a watch that
         # leaves has none, so there it waits until the watch is back.

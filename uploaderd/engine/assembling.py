@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -17,6 +18,7 @@ from uploaderd.core.retry import defer_s
 from uploaderd.engine import calls
 from uploaderd.engine.rereading import superseded
 from uploaderd.errors import ServiceError, TargetBlockedError, TransientError
+from uploaderd.journal import TakenError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -30,45 +32,60 @@ log = logs.get(__name__)
 SEARCH_SLACK_S = 5.0  # the service's own clock stamps both; they need not agree to the second
 
 
-async def complete(
-    ctx: Context,
-    service: Service,
-    file: File,
-    upload: Upload,
-    part_ids: Sequence[str],
-    *,
-    asked_before: bool,
-) -> None:
-    """Ask the service to put the file together; the intent is journalled already.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asking:
+    """A ``complete`` whose intent is journalled.
+
+    Attributes:
+        upload: as it was before the intent.
+        part_ids: in the order of the file.
+        filed_as: the name below the watch that the file may get, if one was looked for.
+        request_id: of the first attempt, which is journalled with the intent.
+    """
+
+    upload: Upload
+    part_ids: Sequence[str]
+    filed_as: bytes | None
+    request_id: str
+
+
+async def complete(ctx: Context, service: Service, file: File, asking: Asking) -> File:
+    """Ask the service to put the file together; return the file as it is then.
 
     As soon as an attempt may have been acted upon without a reply, the file is uncertain: from
     then on ``reconcile`` goes on.
     """
     event: Event = Ambiguous(due_s=ctx.wall_s)
+    upload, noted = asking.upload, asking.request_id
     try:
         async for attempt in calls.retrying(ctx, service):
+            waited = not (noted and ctx.go.is_set())
             await ctx.go.wait()
-            if await superseded(ctx, file) is not None:
-                break  # it waited, and is another content by now: reconcile gives the session up
+            if waited and await superseded(ctx, file) is not None:
+                break  # it is another content by now: reconcile gives the session up
             with attempt, ctx.wire:
                 calls.must_be_open(service)
+                request_id, noted = noted, ""
                 try:
-                    remote = await _ask(ctx, service, file, upload, part_ids)
+                    remote = await _ask(
+                        ctx, service, file, upload, asking.part_ids, request_id=request_id
+                    )
                 except TransientError as error:
                     if error.acted:
                         raise _LostReplyError from error
                     raise
-                await ctx.apply(file, await _arrived(ctx, file, remote))
-                return
+                return await _arrive(ctx, file, remote, asking.filed_as)
     except _LostReplyError:
         pass
     except ServiceError as error:
         # What was done already may be why it is refused: by an attempt of an earlier run, or by
         # this one where something on the way sent it twice. Then that is to be found out.
-        perhaps_done = asked_before or error.acted
+        perhaps_done = upload.complete_sent or error.acted
         if not perhaps_done or isinstance(error, TransientError | TargetBlockedError):
             event = calls.next_step(ctx, file, error, deferrals=file.deferrals + 1)
-    await ctx.apply(file, event)
+    if noted:
+        await ctx.keep(ctx.journal.answered, noted, "not_sent")
+    return await ctx.apply(file, event)
 
 
 class _LostReplyError(Exception):
@@ -113,7 +130,7 @@ async def reconcile(ctx: Context, service: Service, file: File) -> None:
         event = await _search(ctx, service, file, upload)
         await ctx.apply(file, event)
     else:
-        await ctx.apply(file, await _arrived(ctx, file, remote))
+        await _arrive(ctx, file, remote)
 
 
 async def _give_up(
@@ -138,12 +155,20 @@ async def _give_up(
 
 
 async def _ask(
-    ctx: Context, service: Service, file: File, upload: Upload, part_ids: Sequence[str]
+    ctx: Context,
+    service: Service,
+    file: File,
+    upload: Upload,
+    part_ids: Sequence[str],
+    *,
+    request_id: str = "",
 ) -> RemoteFile:
-    request_id = ctx.new_id()
-    await ctx.keep(
-        ctx.journal.request, request_id, file.id, "complete", ctx.wall_s, upload=upload.key
-    )
+    """Ask once; a ``request_id`` is journalled already."""
+    if not request_id:
+        request_id = ctx.new_id()
+        await ctx.keep(
+            ctx.journal.request, request_id, file.id, "complete", ctx.wall_s, upload=upload.key
+        )
     try:
         remote = await service.client.complete(
             upload.remote_id or "", part_ids, file.md5 or "", request_id=request_id
@@ -197,7 +222,9 @@ async def _search(ctx: Context, service: Service, file: File, upload: Upload) ->
                 detail = f"The service holds {file_id}, which may be an older file of that name."
                 return Held(reason=reason("held.uncertain", detail=detail))
             remote = next(remote for remote in listed if remote.id == file_id)
-            return await _arrived(ctx, file, remote)
+            other = await ctx.keep(ctx.journal.owner_of, file.target, remote.id)
+            free = other is None or other.id == file.id
+            return _arrived(file, remote) if free else _of_another(remote, other)
         case Several(ids=ids):
             detail = f"The service holds {len(ids)} files that this one may be: {', '.join(ids)}."
             return Held(reason=reason("held.uncertain", detail=detail))
@@ -221,10 +248,28 @@ def _later(ctx: Context, file: File, upload: Upload, error: ServiceError) -> Eve
     return Ambiguous(due_s=ctx.wall_s + wait_s, looks=file.deferrals)
 
 
-async def _arrived(ctx: Context, file: File, remote: RemoteFile) -> Completed | Held:
-    """It is there, unless the service's own words speak against it: then a person must look."""
+async def _arrive(
+    ctx: Context, file: File, remote: RemoteFile, filed_as: bytes | None = None
+) -> File:
+    """Keep what the service answered; what it says of another file's id, a person must look at."""
+    event = _arrived(file, remote)
+    if isinstance(event, Held):
+        return await ctx.apply(file, event)
+    try:
+        return await ctx.apply(file, replace(event, filed_as=filed_as))
+    except TakenError as error:
+        return await ctx.apply(file, _of_another(remote, error.owner))
+
+
+def _of_another(remote: RemoteFile, owner: File | None) -> Held:
+    whose = "another file" if owner is None else full_path(owner)
+    detail = f"The service answered with {remote.id}, which is that of {whose}."
+    return Held(reason=reason("held.uncertain", detail=detail))
+
+
+def _arrived(file: File, remote: RemoteFile) -> Completed | Held:
+    """It is there, unless the service's own words speak against it."""
     size = file.identity.size
-    other = await ctx.keep(ctx.journal.owner_of, file.target, remote.id)
     detail = ""
     status = remote.document.get("status")
     if status == "error":
@@ -233,8 +278,6 @@ async def _arrived(ctx: Context, file: File, remote: RemoteFile) -> Completed | 
         detail += f": {str(why)[:200]}." if why else "."
     elif remote.bytes not in {None, size}:
         detail = f"The service made {remote.id} of it with {remote.bytes} bytes in place of {size}."
-    elif other is not None and other.id != file.id:
-        detail = f"The service answered with {remote.id}, which is that of {full_path(other)}."
     if detail:
         return Held(reason=reason("held.uncertain", detail=detail))
     result = msgspec.json.encode(remote.document).decode("utf-8")

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
-from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, stop_after_attempt
+from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type
 
 from uploaderd import logs
 from uploaderd.core.events import Deferred, Event, Held, Refused, Restarted
@@ -21,6 +21,8 @@ from uploaderd.errors import (
 )
 
 if TYPE_CHECKING:
+    from tenacity import AttemptManager
+
     from uploaderd.core.gate import Gate
     from uploaderd.core.model import File
     from uploaderd.engine.context import Context, Service
@@ -35,39 +37,101 @@ RATE_LIMIT_S = 2.0  # where the service asks for a pause and does not say how lo
 OUTAGE = frozenset({"network", "server_error", "gateway", "bad_reply"})
 
 
-def retrying(ctx: Context, service: Service) -> AsyncRetrying:
+class Retrying:
     """The attempts of one request, in a row.
 
     A Retry-After longer than ``retry.max_wait`` ends them early: the file is deferred for so
     long instead, and its place goes to another. So does a target that is shut meanwhile.
+
+    Nearly every request needs one attempt only, so tenacity comes in with the second: to set it up
+    costs as much as a request.
     """
 
-    def wait(state: RetryCallState) -> float:
+    def __init__(self, ctx: Context, service: Service) -> None:
+        self._ctx = ctx
+        self._service = service
+        self._first: _First | None = None
+        self._rest: AsyncRetrying | None = None
+
+    def __aiter__(self) -> Self:
+        """Once only."""
+        return self
+
+    async def __anext__(self) -> AttemptManager | _First:
+        """The next attempt, after the wait before it."""
+        if self._first is None:
+            self._first = _First(self)
+            return self._first
+        if self._rest is None:
+            error = self._first.error
+            if error is None:
+                raise StopAsyncIteration
+            self._tell()
+            await asyncio.sleep(self._wait_s(error, 1))
+            rest = AsyncRetrying(
+                stop=lambda state: self.is_over(_error(state), state.attempt_number + 1),
+                wait=lambda state: self._wait_s(_error(state), state.attempt_number + 1),
+                retry=retry_if_exception_type(TransientError),
+                reraise=True,
+                sleep=asyncio.sleep,
+                before_sleep=lambda _: self._tell(),
+            )
+            self._rest = aiter(rest)
+        return await anext(self._rest)
+
+    def is_over(self, error: BaseException | None, number: int) -> bool:
+        """Whether that many attempts were enough, or more would be in vain."""
+        asked_s = _asked(error)
+        too_long = asked_s is not None and asked_s > self._ctx.retry.max_wait_s
+        shut = self._service.gate.state is GateState.SHUT
+        return shut or too_long or number >= self._ctx.retry.attempts
+
+    def _wait_s(self, error: BaseException | None, number: int) -> float:
         return backoff_s(
-            state.attempt_number - 1,
-            ctx.chance(),
-            max_wait_s=ctx.retry.max_wait_s,
-            retry_after_s=_asked(state),
+            number - 1,
+            self._ctx.chance(),
+            max_wait_s=self._ctx.retry.max_wait_s,
+            retry_after_s=_asked(error),
         )
 
-    def stop(state: RetryCallState) -> bool:
-        asked_s = _asked(state)
-        too_long = asked_s is not None and asked_s > ctx.retry.max_wait_s
-        shut = service.gate.state is GateState.SHUT
-        return shut or too_long or stop_after_attempt(ctx.retry.attempts)(state)
-
-    return AsyncRetrying(
-        stop=stop,
-        wait=wait,
-        retry=retry_if_exception_type(TransientError),
-        reraise=True,
-        sleep=asyncio.sleep,
-        before_sleep=lambda _: ctx.tally.retried(service.name),
-    )
+    def _tell(self) -> None:
+        self._ctx.tally.retried(self._service.name)
 
 
-def _asked(state: RetryCallState) -> float | None:
-    error = state.outcome.exception() if state.outcome is not None else None
+class _First:
+    """The first attempt.
+
+    Attributes:
+        error: why there is to be another one.
+    """
+
+    def __init__(self, attempts: Retrying) -> None:
+        self.error: TransientError | None = None
+        self._attempts = attempts
+
+    def __enter__(self) -> None:
+        """It begins."""
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: object
+    ) -> bool:
+        """Keep to itself what the next attempt may mend."""
+        if not isinstance(error, TransientError) or self._attempts.is_over(error, 1):
+            return False
+        self.error = error
+        return True
+
+
+def retrying(ctx: Context, service: Service) -> Retrying:
+    """The attempts of one request, in a row."""
+    return Retrying(ctx, service)
+
+
+def _error(state: RetryCallState) -> BaseException | None:
+    return None if state.outcome is None else state.outcome.exception()
+
+
+def _asked(error: BaseException | None) -> float | None:
     return error.retry_after_s if isinstance(error, TransientError) else None
 
 

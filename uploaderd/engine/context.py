@@ -13,10 +13,11 @@ from uploaderd.core.errands import falls_due
 from uploaderd.core.fitness import LIFE_S, purpose_of
 from uploaderd.core.gate import Gate
 from uploaderd.core.lifecycle import decide, tells
+from uploaderd.core.link import Link
 from uploaderd.core.meter import Meter
 from uploaderd.core.model import FileState
-from uploaderd.core.pace import Pace
 from uploaderd.core.transitions import Effect
+from uploaderd.engine.limiting import Limiter
 from uploaderd.engine.telling import Telling
 from uploaderd.hooks import Programs
 from uploaderd.seams import NoTally
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from uploaderd.client import Client
     from uploaderd.config import Hook, Retry, Transfer, Watch
     from uploaderd.core.events import Event
+    from uploaderd.core.lifecycle import Decision
     from uploaderd.core.model import File, Identity
     from uploaderd.hooks import Ended, Order
     from uploaderd.journal import Journal
@@ -37,6 +39,8 @@ if TYPE_CHECKING:
     from uploaderd.spool.watcher import Watcher
 
 log = logs.get(__name__)
+
+SMALL_BYTES = 64 * 1024  # what takes no longer to digest than a change of threads
 
 
 @dataclass(slots=True, kw_only=True)
@@ -62,10 +66,18 @@ class Place:
     def open_source(self, path: bytes) -> Source:
         """Open the file at a path below the watch for reading; the caller closes it.
 
+        A small one is read at once: that spares a stay on a thread for each time it is needed.
+
         Raises:
             SpoolError: as ``Tree.open_fd`` says.
         """
-        return Source(self.tree.open_fd(path))
+        source = Source(self.tree.open_fd(path))
+        try:
+            source.load(SMALL_BYTES)
+        except BaseException:
+            source.close()
+            raise
+        return source
 
     @property
     def watching(self) -> str:
@@ -85,6 +97,7 @@ class Service:
     Attributes:
         asking: how many outcomes of a complete are being asked for.
         life_s: how long its sessions live, as the last one told.
+        link: what its network carries.
     """
 
     name: str
@@ -92,6 +105,7 @@ class Service:
     client: Client
     gate: Gate = field(default_factory=Gate)
     asking: int = 0
+    link: Link = field(default_factory=Link)
     life_s: float = field(init=False)
 
     def __post_init__(self) -> None:
@@ -143,12 +157,13 @@ class Context:
         disk: runs a blocking call on one of the disk threads.
         chance: a number in [0, 1) for jitter.
         new_id: an id that no other machine makes either.
-        day_s: seconds since local midnight at a wall time, for the bandwidth timetable.
+        week_s: seconds since Monday, 00:00 local time, at a wall time, for the timetable.
         trouble: what is wrong with the daemon's surroundings now, by subject.
         go: set unless the operator paused the daemon; no request leaves without it.
         alone: a lock for each name and purpose that is being completed at a target.
         missed: files that arrived and were not found under their name when they were to be moved,
             with the count of the watch's scans then.
+        passed: files that are being filed and at whose path something was seen meanwhile.
         proved: under which identity an uncertain file was read again and was the same.
         resting: until when (wall time) nothing is filed in a watch, where nothing can be.
         renewing: another configuration is being made ready: no watch is let go meanwhile.
@@ -168,7 +183,7 @@ class Context:
     clock: Clock
     chance: Callable[[], float]
     new_id: Callable[[], str]
-    day_s: Callable[[float], float]
+    week_s: Callable[[float], float]
     owner: str
     places: dict[str, Place]
     services: dict[str, Service]
@@ -180,7 +195,7 @@ class Context:
     tally: Tally = field(default_factory=NoTally)
     wakes: Wakes = field(default_factory=Wakes)
     meter: Meter = field(default_factory=Meter)
-    bucket: Pace = field(default_factory=Pace)
+    limiter: Limiter = field(init=False)
     wire: Wire = field(default_factory=Wire)
     go: asyncio.Event = field(default_factory=asyncio.Event)
     trouble: dict[str, str] = field(default_factory=dict)
@@ -192,10 +207,15 @@ class Context:
     renewing: bool = False
     full: set[str] = field(default_factory=set)
     missed: dict[str, int] = field(default_factory=dict)
+    passed: set[str] = field(default_factory=set)
     proved: dict[str, Identity] = field(default_factory=dict)
     alone: WeakValueDictionary[tuple[str, ...], asyncio.Lock] = field(
         default_factory=WeakValueDictionary
     )
+
+    def __post_init__(self) -> None:
+        """The configuration may be another one at any time."""
+        self.limiter = Limiter(self.clock, self.week_s, lambda: self.transfer.bandwidth)
 
     @property
     def watched(self) -> dict[str, Place]:
@@ -230,13 +250,21 @@ class Context:
         decision = decide(file, event, self.clock.now())
         name = type(event).__name__.lower()
         owed = self._owed(file, decision.file)
-        after = await self.keep(self.journal.record, file, decision, name, owed)
-        self.tally.file(file, after)
-        self.announce(file, after)
+        try:
+            after = await self.keep(self.journal.record, file, decision, name, owed)
+        finally:  # also where whoever asked is cancelled
+            if decision.file.state in model.TERMINAL:
+                self.doubt(file)
         if owed:
             self.wakes.errands.set()
-        self.perform(decision.effects)
+        self.applied(file, decision, after)
         return after
+
+    def applied(self, before: File, decision: Decision, after: File) -> None:
+        """Count and tell of what was journalled, and wake whoever performs its effects."""
+        self.tally.file(before, after)
+        self.announce(before, after)
+        self.perform(decision.effects)
 
     def _owed(self, before: File, after: File) -> list[tuple[str, ...]] | None:
         """The commands of the hooks that wait for this step; None where no hook could."""
@@ -255,8 +283,16 @@ class Context:
             self.proved.pop(after.id, None)
         if after.filing is not model.Filing.PENDING:
             self.missed.pop(after.id, None)
+        if after.state in model.TERMINAL:
+            self.doubt(after)
         if before is None or tells(before, after):
             self.telling.tell(after)
+
+    def doubt(self, file: File) -> None:
+        """What its watch knows of its name may not hold any more (``spool/known.py``)."""
+        place = self.places.get(file.watch)
+        if place is not None:
+            place.watcher.known.doubt(file.path)
 
     def perform(self, effects: tuple[Effect, ...]) -> None:
         """Wake the loop that each effect belongs to."""
@@ -285,13 +321,7 @@ class Context:
     @property
     def rate_bps(self) -> int | None:
         """The bandwidth of now, or None where it is not limited."""
-        return self.transfer.bandwidth.rate_at(self.day_s(self.wall_s))
-
-    async def pace(self, count: int) -> None:
-        """Wait before a step of a part, so that all senders together keep the bandwidth of now."""
-        delay_s = self.bucket.reserve(count, self.rate_bps, self.clock.now().boot_s)
-        if delay_s > 0:
-            await asyncio.sleep(delay_s)
+        return self.limiter.rate_bps
 
 
 async def wait_for(wake: asyncio.Event, timeout_s: float | None) -> None:

@@ -11,18 +11,13 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from uploaderd import logs
-from uploaderd.core.events import Held, Recovered
-from uploaderd.core.gate import GateState
-from uploaderd.core.lifecycle import awakened
+from uploaderd.core.events import Recovered
 from uploaderd.core.model import FileState
-from uploaderd.core.reasons import reason
 from uploaderd.core.retry import RETRY_AFTER_CAP_S
-from uploaderd.core.transitions import Effect, effects_of
 from uploaderd.engine.admission import Admission
-from uploaderd.engine.aftercare import file_away
-from uploaderd.engine.assembling import reconcile
 from uploaderd.engine.context import wait_for
 from uploaderd.engine.errands import Errands
+from uploaderd.engine.handling import BENCH_S, TICK_S, Handling
 from uploaderd.engine.janitor import Janitor
 from uploaderd.engine.operator import Operator
 from uploaderd.engine.pulse import Pulse
@@ -35,7 +30,6 @@ from uploaderd.engine.renewal import (
 )
 from uploaderd.engine.retention import Retention
 from uploaderd.engine.senders import Senders
-from uploaderd.engine.settling import look
 from uploaderd.engine.transfer import Transfer
 from uploaderd.engine.watching import Watching
 from uploaderd.errors import ConfigError, JournalError
@@ -50,14 +44,11 @@ if TYPE_CHECKING:
 
 log = logs.get(__name__)
 
-HANDLERS = 16  # files looked at, filed or reconciled at the same time
-TICK_S = 5.0  # the longest sleep of a loop: what no event tells is noticed by then
-BENCH_S = 5.0  # how long a file rests whose handling met the unexpected
-LATEST_EVERY = 4  # so often the newcomers come first, lest a backlog hide them
 CHECK_S = 60.0  # how often waits that make no sense are looked for
 # Its looks at the disk stand in line behind copies of whole files.
 IN_NO_HURRY = frozenset({"retention"})
 SET_BACK_S = 1.0  # a step of the wall clock; less is its steering
+AT_WORK = frozenset({FileState.UPLOADING, FileState.COMPLETING})
 
 
 class Engine:
@@ -65,20 +56,19 @@ class Engine:
 
     Attributes:
         operator: what may be said to it.
+        handling: sees to the files whose time has come.
     """
 
     def __init__(self, ctx: Context) -> None:
         self.ctx = ctx
-        self.senders = Senders(ctx.clock, ctx.transfer.parts_in_flight)
+        self.senders = Senders(ctx)
         self.transfers: dict[str, Transfer] = {}
         self.tasks: dict[str, asyncio.Task[None]] = {}
         self.draining = False
         self._watching = Watching(ctx, self._touched)
         self._pulse = Pulse(lambda: asyncio.get_running_loop().time())
-        self._handled: set[str] = set()
-        self._turns = 0
-        self._benched: dict[str, float] = {}
         self._stranded: set[str] = set()
+        self.handling = Handling(ctx, self.transfers, self._spawn, self._watching.see)
         self._janitor = Janitor(ctx)
         self._errands = Errands(ctx, self._spawn)
         self._retention = Retention(ctx)
@@ -87,7 +77,7 @@ class Engine:
         now = ctx.clock.now()
         self._ahead_s = now.wall_s - now.boot_s
         self._checked_s = now.boot_s
-        self._escort = Escort(ctx, self.tasks, self._handle_alone, self._revive)
+        self._escort = Escort(ctx, self.tasks, self.handling.handle_alone, self._revive)
         self._group: asyncio.TaskGroup | None = None
 
     async def recover(self) -> None:
@@ -123,9 +113,9 @@ class Engine:
     def _bench_no_more(self, file_id: str | None = None) -> None:
         """Let a file, or none, rest any longer."""
         if file_id is not None:
-            self._benched.pop(file_id, None)
+            self.handling.benched.pop(file_id, None)
             return
-        self._benched = {}
+        self.handling.benched = {}
         self.ctx.resting.clear()
         self._janitor.rest_no_more()
 
@@ -149,7 +139,8 @@ class Engine:
         ctx.hooks, ctx.keep_s = config.hooks, config.journal.keep_s
         settle_services(ctx, renewal.services)
         begun, gone = settle_places(ctx, renewal)
-        self.senders.resize(ctx.transfer.parts_in_flight)
+        self.senders.resize()
+        ctx.limiter.changed()
         for place in [*gone, *begun]:
             await self._watching.stop(place)
         if self._group is None:  # nothing is on its way, and ``run`` begins with what is left
@@ -179,7 +170,7 @@ class Engine:
         """Begin nothing new and wait until no reply is outstanding; False if time ran out."""
         self.draining = self._watching.stopped = True
         self.senders.stopped = True
-        self._errands.stopped = self._retention.stopped = True
+        self._errands.stopped = self._retention.stopped = self.handling.stopped = True
         try:
             async with asyncio.timeout(timeout_s):
                 await self.ctx.wire.idle.wait()
@@ -232,37 +223,12 @@ class Engine:
 
     async def _due(self) -> float:
         """Start a handler for each file whose time has come; return when to look again."""
-        ctx = self.ctx
         if self.draining:
             return TICK_S
         await self._follow_the_clock()
         await self._revive()
         self.senders.pump()
-        now_s = ctx.wall_s
-        self._benched = {k: until for k, until in self._benched.items() if until > now_s}
-        passed = self._handled | self._benched.keys()
-        self._turns += 1
-        latest = self._turns % LATEST_EVERY == 0
-        most = HANDLERS + len(passed)
-        found = await ctx.keep(
-            ctx.journal.due,
-            now_s,
-            most,
-            latest=latest,
-            unfiled_in=[name for name, until in ctx.resting.items() if until > now_s],
-            unasked=[s.name for s in ctx.services.values() if not self._may_ask(s)],
-        )
-        for file in found:
-            if len(self._handled) >= HANDLERS:
-                return TICK_S  # a handler that ends wakes this loop
-            if file.id not in passed:
-                self._handled.add(file.id)
-                self._spawn(self._handle(file))
-        next_s = await ctx.keep(ctx.journal.next_due_s, now_s)
-        benched_s = min(self._benched.values(), default=None)
-        rested_s = min((t for t in ctx.resting.values() if t > now_s), default=None)
-        times = [t for t in (next_s, benched_s, rested_s) if t is not None]
-        return min(max(min(times, default=now_s + TICK_S) - ctx.wall_s, 0.0), TICK_S)
+        return await self.handling.step()
 
     async def _follow_the_clock(self) -> None:
         """Move what waits for a wall time along when that clock was set back."""
@@ -281,74 +247,11 @@ class Engine:
             longest_s = max(self.ctx.retry.defer_max_s, RETRY_AFTER_CAP_S)
             await self.ctx.keep(self.ctx.journal.bring_near, now.wall_s + longest_s)
 
-    async def _handle_alone(self, file: File) -> None:
-        free = len(self._handled) < HANDLERS and not self.draining
-        if free and file.id not in self._handled:
-            self._handled.add(file.id)
-            await self._handle(file)
-
-    async def _handle(self, file: File) -> None:
-        place = self.ctx.places.get(file.watch)  # which may have left meanwhile
-        try:
-            if place is not None:
-                for effect in effects_of(file):
-                    await self._perform(effect, place, file)
-        except StaleError:
-            pass
-        except Exception as error:  # noqa: BLE001 - one bad file must not sink the batch
-            self._bench(file, error)
-        finally:
-            self._handled.discard(file.id)
-            self.ctx.wakes.due.set()
-
-    async def _perform(self, effect: Effect, place: Place, file: File) -> None:
-        match effect:
-            case Effect.LOOK:
-                if not await look(self.ctx, place, file):
-                    await self._find(place, file.path)
-            case Effect.WAKE:
-                await self.ctx.apply(file, awakened(file, self.ctx.wall_s))
-            case Effect.RECONCILE:
-                await self._reconcile(file)
-            case Effect.FILE_AWAY:
-                await file_away(self.ctx, place, file)
-                if not place.leaving:
-                    await self._find(place, file.path)
-            case _:
-                pass
-
-    async def _reconcile(self, file: File) -> None:
-        service = self.ctx.services.get(file.target)
-        if service is None:
-            why = reason("held.target", target=file.target)
-            await self.ctx.apply(file, Held(reason=why))
-            return
-        if not self._may_ask(service):
-            self._benched[file.id] = self.ctx.wall_s + TICK_S
-            return
-        service.asking += 1
-        try:
-            with self.ctx.wire:
-                await reconcile(self.ctx, service, file)
-        finally:
-            service.asking -= 1
-
-    def _takes_questions(self, service: Service) -> bool:
-        return self.ctx.go.is_set() and service.gate.admits(self.ctx.wall_s)
-
-    def _may_ask(self, service: Service) -> bool:
-        """Whether the target takes a question now; one that is probed takes one at a time."""
-        if service.gate.state is GateState.PROBING:
-            busy = any(t.file.target == service.name for t in self.transfers.values())
-            return self.ctx.go.is_set() and not busy and not service.asking
-        return self._takes_questions(service)
-
     async def _revive(self) -> None:
         """Files whose transfer broke off are taken up again as after a restart."""
         for file_id in sorted(self._stranded - self.operator.condemned):
             file = await self.ctx.keep(self.ctx.journal.file, file_id)
-            at_work = {FileState.UPLOADING, FileState.COMPLETING}
-            if file is not None and file.state in at_work and file_id not in self.transfers:
+            if file is not None and file.state in AT_WORK and file_id not in self.transfers:
                 await self.ctx.apply(file, Recovered())
             self._stranded.discard(file_id)
 
@@ -357,7 +260,7 @@ class Engine:
         if self.draining or not self.ctx.go.is_set():
             return TICK_S
         now_s = self.ctx.wall_s
-        return await self.admission.step([k for k, t in self._benched.items() if t > now_s])
+        return await self.admission.step([k for k, t in self.handling.benched.items() if t > now_s])
 
     def _begin(self, service: Service, file: File) -> None:
         place = self.ctx.places.get(file.watch)
@@ -369,7 +272,7 @@ class Engine:
         self.transfers[file.id] = transfer
         self.tasks[file.id] = task = self._spawn(self._carry(transfer))
         # A task that is cancelled before its first step runs none of its own clauses.
-        task.add_done_callback(lambda _: self._carried(file.id))
+        task.add_done_callback(lambda _: self._carried(transfer))
 
     def _spawn(self, work: Coroutine[None, None, None]) -> asyncio.Task[None]:
         if self._group is None:
@@ -382,19 +285,12 @@ class Engine:
         except StaleError:
             pass
         except Exception as error:  # noqa: BLE001 - one bad file must not sink the batch
-            self._bench(transfer.file, error)
+            self.handling.bench(transfer.file, error)
 
-    def _carried(self, file_id: str) -> None:
-        del self.transfers[file_id], self.tasks[file_id]
-        self._stranded.add(file_id)
+    def _carried(self, transfer: Transfer) -> None:
+        file = transfer.file
+        del self.transfers[file.id], self.tasks[file.id]
+        if file.state in AT_WORK:  # as far as the transfer knows: it broke off
+            self._stranded.add(file.id)
         self.ctx.wakes.due.set()
         self.ctx.wakes.admission.set()
-
-    # Trouble
-
-    def _bench(self, file: File, error: Exception) -> None:
-        self._benched[file.id] = self.ctx.wall_s + BENCH_S
-        if isinstance(error, JournalError):
-            self.ctx.in_trouble("journal", error)
-        else:
-            log.error("file.trouble", id=file.id, path=file.path, exc=error)

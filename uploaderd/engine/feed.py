@@ -20,6 +20,7 @@ import msgspec
 from uploaderd import logs
 from uploaderd.core.report import moment_document
 from uploaderd.engine.context import wait_for
+from uploaderd.engine.turns import in_turns
 from uploaderd.errors import JournalError
 
 if TYPE_CHECKING:
@@ -170,7 +171,8 @@ class Feed:
     async def read(self, seq: int) -> list[tuple[int, bytes]]:
         """The same from the journal."""
         news = await self._look(self._reader.news_after, seq, ROWS)
-        return [(one.seq, self._text(one)) for one in news]
+        texts = await in_turns(self._text, news)
+        return [(one.seq, text) for one, text in zip(news, texts, strict=True)]
 
     async def jump(self) -> tuple[int, bytes]:
         """Go on from now, where the rows in between are not kept."""

@@ -2,35 +2,30 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from uploaderd import logs
 from uploaderd.core.events import Gone, Renamed, Retried, Sighted
-from uploaderd.core.lifecycle import IN_DOUBT, VOUCHED, Decision, decide
+from uploaderd.core.lifecycle import IN_DOUBT, VOUCHED, Begun, Decision, decide
 from uploaderd.core.model import TERMINAL, Arrival, File, FileState, Filing, Identity, Now
 from uploaderd.core.reasons import reason
 from uploaderd.core.verbs import UNWANTED, WITHHELD
+from uploaderd.engine.settling import find_all, seen_as
+from uploaderd.engine.verdicts import Seen, Verdicts
 from uploaderd.errors import GoneError, SpoolError
 from uploaderd.spool.watcher import Sighting
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from uploaderd.engine.context import Context, Place
+    from uploaderd.engine.settling import Found
+    from uploaderd.spool.known import Opinion
 
 log = logs.get(__name__)
 
 LATER_S = 1e-6  # the least step that a Unix time of today shows as a float
-WAKING = frozenset({FileState.SETTLING, FileState.QUEUED, FileState.DEFERRED, FileState.HELD})
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Seen:
-    """What stands at a path now: an identity, or nothing."""
-
-    identity: Identity | None
-    arrival: Arrival
 
 
 class Intake:
@@ -42,49 +37,105 @@ class Intake:
 
     async def take(self, sightings: Iterable[Sighting]) -> list[File]:
         """Journal a batch; return the files in flight or ended that something happened to."""
-        ctx = self._ctx
-        seen = await ctx.disk(self._look, list(sightings))
-        if not seen:
+        told = list(sightings)
+        if not told:  # the end of a scan
             return []
+        with self._place.watcher.known.opinion() as opinion:
+            return await self._take(told, opinion)
+
+    async def _take(self, sightings: list[Sighting], opinion: Opinion) -> list[File]:
+        ctx = self._ctx
+        seen = await self._ask(sightings)
+        same, looks = await self._look_first(seen)
         now = ctx.clock.now()
-        touched: list[File] = []
-        known: dict[str, File] = {}
-
-        def judge(
-            existing: File | None, path: bytes, others: Sequence[File]
-        ) -> File | tuple[File, Decision] | None:
-            if existing is not None and existing.state not in WAKING | TERMINAL:
-                touched.append(existing)
-                return None
-            if existing is not None and existing.filing is Filing.PENDING:
-                return None  # looked at again once that one has left the spool
-            verdict = self._judge(existing, path, seen[path], others, now)
-            if isinstance(verdict, tuple):
-                known[verdict[0].id] = verdict[0]
-            return verdict
-
+        verdicts = Verdicts(
+            seen=seen,
+            judge=lambda existing, path, others: self._judge(
+                existing, path, seen[path], others, now
+            ),
+            begin=lambda file: self._begin(file, looks.get(file.path), now),
+            passed=ctx.passed,
+            steady=same,
+        )
         # What is there is judged before what is gone: a rename is one file, not two.
-        order = sorted(seen, key=lambda path: seen[path].identity is None)
-        paths = {path: seen[path].identity for path in order}
-        taken = await ctx.keep(ctx.journal.intake, self._place.name, paths, judge)
+        order = sorted(
+            (path for path in seen if path not in same),
+            key=lambda path: seen[path].identity is None,
+        )
+        taken = await self._keep({path: seen[path].identity for path in order}, verdicts)
+        self._doubt(file.path for file in verdicts.decided.values())
+        verdicts.remember(taken, opinion)
         for file in taken:
-            ctx.tally.file(known.get(file.id), file)
-            ctx.announce(None, file)
-        buried = [file.path for file in taken if file.reason.code == "cancelled.gone"]
-        freed = [
-            one.path for file in taken if (one := known.get(file.id)) and one.path != file.path
-        ]
-        again = [path for path in (*buried, *freed) if paths.get(path) is not None]
+            self._announce(file, verdicts)
+        again = verdicts.free_again(taken)
         if again:  # what stands there now is followed, once its name is free
-            sightings = (Sighting(path=p, arrival=Arrival.FOUND, seen=None) for p in again)
-            touched += await self.take(sightings)
+            sightings = [Sighting(path=p, arrival=Arrival.FOUND, seen=None) for p in again]
+            verdicts.touched += await self.take(sightings)
         if taken:
             ctx.wakes.due.set()
             ctx.wakes.cancels.set()  # a file that changed left its session behind
-        return touched
+        return verdicts.touched
+
+    async def _keep(self, paths: Mapping[bytes, Identity | None], verdicts: Verdicts) -> list[File]:
+        """Have the journal keep the verdicts; whatever became of them otherwise is doubted."""
+        if not paths:
+            return []
+        journal = self._ctx.journal
+        try:
+            return await self._ctx.keep(journal.intake, self._place.name, paths, verdicts)
+        except BaseException:
+            self._doubt((*paths, *(file.path for file in verdicts.decided.values())))
+            for file_id in verdicts.begun:
+                self._ctx.writing.pop(file_id, None)
+            raise
+
+    async def _ask(self, sightings: list[Sighting]) -> dict[bytes, Seen]:
+        """What stands at each path, on a disk thread if that is not known already."""
+        if any(sighting.seen is None for sighting in sightings):
+            return await self._ctx.disk(self._look, sightings)
+        return self._look(sightings)
+
+    async def _look_first(
+        self, seen: Mapping[bytes, Seen]
+    ) -> tuple[set[bytes], dict[bytes, Found]]:
+        """Which names are known as they are; and the first look at those never heard of.
+
+        So a new file is looked at before its row is written, and one transaction does for both.
+        """
+        ctx = self._ctx
+        there = {path: one.identity for path, one in seen.items() if one.identity is not None}
+        same, free = await ctx.keep(ctx.journal.standing, self._place.name, there)
+        same = {path for path in same if seen[path].arrival is Arrival.FOUND}
+        if ctx.absent:  # one of them may have come back
+            same = set()
+        paths = [path for path in there if path in free]
+        found = await ctx.disk(find_all, self._place.tree, paths) if paths else []
+        return same, dict(zip(paths, found, strict=True))
+
+    def _begin(self, file: File, found: Found | None, now: Now) -> File | Begun:
+        """A new file with what the look at it says; without, where there was none or another."""
+        event = None if found is None else seen_as(self._ctx, self._place, file, found)
+        if event is None or isinstance(event, Gone):  # events are on their way that tell of it
+            return file
+        decision = decide(file, event, now)
+        return Begun(file=file, decision=decision, event=type(event).__name__.lower())
+
+    def _announce(self, file: File, verdicts: Verdicts) -> None:
+        ctx, begun = self._ctx, verdicts.begun.get(file.id)
+        if begun is None:
+            ctx.tally.file(verdicts.decided.get(file.id), file)
+            ctx.announce(None, file)
+            return
+        ctx.tally.file(None, begun.file)
+        ctx.announce(None, begun.file)
+        ctx.applied(begun.file, begun.decision, file)
+
+    def _doubt(self, paths: Iterable[bytes]) -> None:
+        for path in paths:
+            self._place.watcher.known.doubt(path)
 
     def _look(self, sightings: list[Sighting]) -> dict[bytes, Seen]:
-        """Ask the file system where a sighting could not say; the last one of a path counts."""
+        """What each path's last sighting says; the file system is asked where it could not."""
         seen: dict[bytes, Seen] = {}
         for sighting in sightings:
             identity = sighting.seen

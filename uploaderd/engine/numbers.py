@@ -53,9 +53,15 @@ async def gather(engine: Engine, *, state: str, patience_s: float = PATIENCE_S) 
         arrivals=arrivals,
         journal_bytes=sizes,
         parts_in_flight=engine.senders.in_flight,
-        parts_in_flight_limit=ctx.transfer.parts_in_flight,
+        parts_in_flight_limit=engine.senders.most,
+        limit=ctx.limiter.limit,
         targets=[
-            TargetNumbers(name=s.name, gate=s.gate, admits=s.gate.admits(now.wall_s))
+            TargetNumbers(
+                name=s.name,
+                gate=s.gate,
+                admits=s.gate.admits(now.wall_s),
+                flight=engine.senders.facts(s),
+            )
             for s in ctx.services.values()
         ],
         watches=[

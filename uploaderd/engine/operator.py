@@ -6,11 +6,13 @@ import asyncio
 from typing import TYPE_CHECKING
 
 from uploaderd import logs
+from uploaderd.config.units import format_rate, human_rate, parse_rate
 from uploaderd.core.gate import GateState
 from uploaderd.core.model import FileState
 from uploaderd.core.report import escape_path, full_path
+from uploaderd.core.timetable import Timetable
 from uploaderd.core.verbs import InapplicableError, Look, Return, Verb, meant
-from uploaderd.errors import NotApplicableError, SpoolError
+from uploaderd.errors import JournalError, NotApplicableError, SpoolError
 from uploaderd.journal import StaleError
 
 if TYPE_CHECKING:
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
 log = logs.get(__name__)
 
 PAUSED = "paused"
+LIMIT = "limit"
 
 
 class Operator:
@@ -64,6 +67,27 @@ class Operator:
         else:
             self._senders.paused = True
             log.warning("daemon.paused", text="It was paused before; see: uploaderd resume")
+        await self._recall_limit()
+
+    async def _recall_limit(self) -> None:
+        ctx = self._ctx
+        said = await ctx.keep(ctx.journal.setting, LIMIT)
+        if said is None:
+            return
+        try:
+            table = _always(parse_rate(said))
+        except ValueError:
+            log.error(  # noqa: TRY400 - a sentence, not a traceback
+                "bandwidth.forgotten",
+                text=f"The limit {said!r} that was set is none; set it anew: uploaderd limit",
+            )
+            return
+        ctx.limiter.say(table)
+        log.warning(
+            "bandwidth.limit",
+            limit=said,
+            text="It was set before; give it back with: uploaderd limit config",
+        )
 
     async def pause(self) -> None:
         """Begin no request more, across restarts too; those under way end by themselves."""
@@ -89,6 +113,34 @@ class Operator:
             self._senders.paused = False
             self.rouse()
             log.info("daemon.resumed")
+
+    async def limit(self, rate_bps: int | None) -> None:
+        """Let this bandwidth be in force from now on, over restarts and other configurations.
+
+        Args:
+            rate_bps: bytes a second, None for no limit.
+
+        Raises:
+            JournalError: nothing was changed.
+        """
+        await self._limit(format_rate(rate_bps), _always(rate_bps))
+        log.info("bandwidth.limit", limit=human_rate(rate_bps), text="The operator set it.")
+
+    async def unlimit(self) -> None:
+        """Let the bandwidth of the configuration be in force again; as ``limit``."""
+        await self._limit(None, None)
+        log.info("bandwidth.limit", text="The operator gave it back to the configuration.")
+
+    async def _limit(self, text: str | None, table: Timetable | None) -> None:
+        ctx = self._ctx
+        async with self._word:
+            await ctx.keep(ctx.journal.set_setting, LIMIT, text)
+            ctx.limiter.say(table)
+        try:  # what waits for bandwidth may have enough by now
+            await ctx.keep(ctx.journal.reconsider, ctx.wall_s)
+        except JournalError as error:
+            ctx.in_trouble("journal", error)
+        self.rouse()
 
     def rouse(self) -> None:
         """Let everything be looked at now."""
@@ -197,3 +249,8 @@ class Operator:
                 f"{full_path(file)} is not there to be retried", hint="drop it again"
             )
         return after
+
+
+def _always(rate_bps: int | None) -> Timetable:
+    """A timetable of one rate."""
+    return Timetable(((0, rate_bps),))

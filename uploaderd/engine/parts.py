@@ -22,6 +22,7 @@ from uploaderd.errors import (
     TransientError,
     UploaderdError,
 )
+from uploaderd.seams import at_once
 from uploaderd.source import Md5Pass, PartBody
 
 if TYPE_CHECKING:
@@ -29,14 +30,14 @@ if TYPE_CHECKING:
     from uploaderd.core.report import Progress
     from uploaderd.engine.context import Context, Service
     from uploaderd.engine.senders import Senders
+    from uploaderd.seams import Offload
     from uploaderd.source import Source
 
 log = logs.get(__name__)
 
 SHORT_LIFE_S = 4 * EXPIRY_MARGIN_S  # sessions that live no longer are not begun anew for ever
-STEP_BYTES = 256 * 1024
-SMALLEST_STEP_BYTES = 4 * 1024
-PASS_BYTES = 8 * MIB  # one stay of the ordered pass in its thread
+COUNT_S = 0.05  # bytes that left are counted so often
+PASS_BYTES = 16 * MIB  # one stay of the ordered pass in its thread
 AHEAD_BYTES = 64 * MIB  # how far the pass may run ahead, so that sending reads the page cache
 
 
@@ -68,6 +69,8 @@ class PartsRun:
         self._pass = Md5Pass(source, ranges(upload.size, upload.part_bytes))
         self.meter = Meter()
         self._bodies: dict[int, PartBody] = {}
+        self._uncounted = 0
+        self._counted_s = 0.0
         self._tasks: dict[asyncio.Task[None], None] = {}  # a set has no order
         self._moved = asyncio.Event()
         self._ended = asyncio.Event()
@@ -75,6 +78,11 @@ class PartsRun:
         self._ahead_s = 0.0  # how far the wall clock was ahead of the boot clock then
         self._broken: UploaderdError | None = None
         self._group: asyncio.TaskGroup | None = None
+
+    @property
+    def service(self) -> Service:
+        """Where they go."""
+        return self._service
 
     @property
     def progress(self) -> Progress:
@@ -174,7 +182,7 @@ class PartsRun:
         """Give the place back; a task that was cancelled before its first step can't do that."""
         if task.cancelled() or task.exception() is not None:
             self._ended.set()  # before the place is free, or a group that ends would get it
-        self._senders.release()
+        self._senders.release(self._service)
         self._look_for_the_end()
 
     def _start(self, coroutine: asyncio._CoroutineLike[None]) -> asyncio.Task[None]:
@@ -211,13 +219,16 @@ class PartsRun:
         """Send one part until it is stored; the last error comes out."""
         try:
             async for attempt in calls.retrying(self._ctx, self._service):
-                await self._ctx.go.wait()
-                with attempt, self._ctx.wire:
-                    calls.must_be_open(self._service)
-                    await self._attempt(self._board.part(number))
+                async with self._senders.turn(self._service):
+                    await self._ctx.go.wait()
+                    with attempt, self._ctx.wire:
+                        calls.must_be_open(self._service)
+                        await self._attempt(self._board.part(number))
         finally:
             finding = self._board.landed(number)
         await self._judge(number, finding)
+        if self._board.complete:  # then it is looked at once more before ``complete``
+            return
         identity = await self._ctx.disk(self._source.identity_now)
         if not self._file.identity.same_bytes(identity):  # a rename alone is seen by the intake
             raise ChangedError("the file changed while it was sent")
@@ -229,18 +240,25 @@ class PartsRun:
         self._board.update(part)
         body = self._body(part)
         self._bodies[part.number] = body
+        began_s = ctx.clock.now().boot_s
         try:
-            part_id = await self._service.client.add_part(
-                self._upload.remote_id or "", body, request_id=request_id
-            )
+            try:
+                part_id = await self._service.client.add_part(
+                    self._upload.remote_id or "", body, request_id=request_id
+                )
+            finally:
+                self._count_up(ctx.clock.now().boot_s)
             if not self._board.claim(part_id):
                 raise TransientError(
                     "the service gave two parts the same id", code="bad_reply", acted=True
                 )
         except (ServiceError, SpoolError) as error:
+            if isinstance(error, ServiceError):
+                self._senders.troubled(self._service, error, began_s)
             await self._not_stored(part, request_id, body.sent, error)
             raise
         calls.taken(ctx, self._service)
+        self._senders.stored(self._service, part.length, began_s)
         stored = await ctx.keep(
             ctx.journal.part_stored,
             self._file.id,
@@ -279,25 +297,32 @@ class PartsRun:
 
     def _body(self, part: Part) -> PartBody:
         ctx = self._ctx
-        rate_bps = ctx.rate_bps
-        step = STEP_BYTES
-        if rate_bps is not None:  # no wait for bandwidth may look like a stall
-            step = max(SMALLEST_STEP_BYTES, min(STEP_BYTES, rate_bps // 8))
         return PartBody(
             self._source,
             Range(number=part.number, offset=part.offset, length=part.length),
-            offload=ctx.disk,
-            step_bytes=step,
+            offload=self._reading,
             on_bytes=self._count,
-            pace=ctx.pace,
+            pace=ctx.limiter.take,
         )
 
+    @property
+    def _reading(self) -> Offload:
+        return self._ctx.disk if self._source.loaded is None else at_once
+
     def _count(self, count: int) -> None:
+        """Count bytes that left, those of many steps at once: on a fast line each would cost."""
+        self._uncounted += count
         now_s = self._ctx.clock.now().boot_s
-        self.meter.add(count, now_s)
-        self._ctx.meter.add(count, now_s)
-        self._senders.goodput.add(count, now_s)
-        self._ctx.tally.sent(self._service.name, count)
+        if now_s - self._counted_s >= COUNT_S:
+            self._count_up(now_s)
+
+    def _count_up(self, now_s: float) -> None:
+        count, self._uncounted, self._counted_s = self._uncounted, 0, now_s
+        if count:
+            self.meter.add(count, now_s)
+            self._ctx.meter.add(count, now_s)
+            self._senders.moved(self._service, count)
+            self._ctx.tally.sent(self._service.name, count)
 
     async def _prove(self) -> None:
         """Run the ordered pass, never far ahead of the senders."""
@@ -308,7 +333,7 @@ class PartsRun:
                     await self._moved.wait()
                     self._moved.clear()
                     continue
-                digests = await self._ctx.disk(self._pass.advance, PASS_BYTES, limit)
+                digests = await self._reading(self._pass.advance, PASS_BYTES, limit)
                 for number, digest in digests:
                     await self._judge(number, self._board.seen(number, digest))
         except SpoolError as error:

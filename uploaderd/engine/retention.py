@@ -59,7 +59,12 @@ class Retention:
             return min(LOOK_S, every_s)
         verdicts = await ctx.disk(judge, page, dict(ctx.places))
         hooks = [(hook.on.value, hook.command) for hook in ctx.hooks]
-        if await ctx.keep(ctx.journal.forget, verdicts, hooks, ROWS):
+        try:
+            whole = await ctx.keep(ctx.journal.forget, verdicts, hooks, ROWS)
+        finally:
+            for file in page:
+                ctx.doubt(file)
+        if whole:
             self._behind = (page[-1].updated_s, page[-1].id)
         return self._pause_s(now.boot_s)
 

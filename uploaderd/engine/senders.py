@@ -1,20 +1,37 @@
-"""Who may send next: parts in flight are bounded over all files."""
+"""Who may send next: parts in flight are bounded over all files, and for each target."""
 
 from __future__ import annotations
 
+import asyncio
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Protocol
 
+from uploaderd.core.flight import AUTO_MOST, Why
 from uploaderd.core.meter import Goodput
 from uploaderd.core.schedule import pick
+from uploaderd.errors import TransientError
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
     from uploaderd.core.model import Now
+    from uploaderd.core.report import FlightFacts
     from uploaderd.core.schedule import Candidate
-    from uploaderd.seams import Clock
+    from uploaderd.engine.context import Context, Service
+    from uploaderd.errors import ServiceError
+
+PAUSE_S = 2.0  # where the service asks for fewer requests and does not say for how long
+USED = 0.85  # of the bandwidth: more is as much as it lets through
+OVERLOAD = frozenset({502, 503, 504})
 
 
 class Sender(Protocol):
     """A file in flight, as far as places are concerned."""
+
+    @property
+    def service(self) -> Service:
+        """Where its parts go."""
+        ...
 
     def candidate(self, now: Now) -> Candidate | None:
         """What is needed to choose, or None if there is nothing to send now."""
@@ -26,16 +43,24 @@ class Sender(Protocol):
 
 
 class Senders:
-    """Gives free places to the file whose session ends first; synchronous, so nothing slips in."""
+    """Gives free places to the file whose session ends first; synchronous, so nothing slips in.
 
-    def __init__(self, clock: Clock, places: int) -> None:
-        self._clock = clock
-        self._places = places
+    Attributes:
+        most: so many parts may fly, over all targets.
+    """
+
+    def __init__(self, ctx: Context) -> None:
+        self._ctx = ctx
+        self._clock = ctx.clock
         self._runs: dict[str, Sender] = {}
+        self._turns: dict[str, asyncio.Event] = {}
+        self._active: dict[str, int] = {}
         self.goodput = Goodput()
         self.in_flight = 0
+        self.most = AUTO_MOST
         self.stopped = False
         self.paused = False
+        self.resize()
 
     def add(self, file_id: str, run: Sender) -> None:
         """Let a file compete for places."""
@@ -47,27 +72,103 @@ class Senders:
         self._runs.pop(file_id, None)
         self.pump()
 
-    def resize(self, places: int) -> None:
-        """Let so many parts fly from now on; those that fly already come to their end."""
-        self._places = places
+    def resize(self) -> None:
+        """Go by another configuration; what flies already comes to its end."""
+        places = self._ctx.transfer.parts_in_flight
+        self.most = AUTO_MOST if places is None else places
+        for service in self._ctx.services.values():
+            service.link.resize(places)
+            self._rouse(service)
         self.pump()
 
     def pump(self) -> None:
         """Fill the free places; called after everything that may have freed or filled one."""
-        while not (self.stopped or self.paused) and self.in_flight < self._places:
+        while not (self.stopped or self.paused) and self.in_flight < self.most:
             now = self._clock.now()
-            candidates = [run.candidate(now) for run in list(self._runs.values())]
+            runs = [run for run in self._runs.values() if run.service.link.has_room]
+            candidates = [run.candidate(now) for run in runs]
             chosen = pick(candidate for candidate in candidates if candidate is not None)
             if chosen is None:
                 return
             if self.in_flight == 0:
                 self.goodput.begin(now.boot_s)
             self.in_flight += 1
-            self._runs[chosen].send_next()
+            run = self._runs[chosen]
+            run.service.link.flying += 1
+            run.send_next()
 
-    def release(self) -> None:
+    def release(self, service: Service) -> None:
         """Give one place back."""
         self.in_flight -= 1
+        service.link.flying -= 1
         if self.in_flight == 0:
             self.goodput.end(self._clock.now().boot_s)
         self.pump()
+
+    @asynccontextmanager
+    async def turn(self, service: Service) -> AsyncIterator[None]:
+        """Let one request for a part be under way; wait while there are as many as may be.
+
+        A part keeps its place between two attempts, and so do many of them when the service is
+        overloaded: what was halved meanwhile is kept by those that come back, too.
+        """
+        name = service.name
+        while self._active.get(name, 0) >= service.link.flight.limit:
+            await self._turns.setdefault(name, asyncio.Event()).wait()
+        self._active[name] = self._active.get(name, 0) + 1
+        try:
+            yield
+        finally:
+            self._active[name] -= 1
+            self._rouse(service)
+
+    def moved(self, service: Service, count: int) -> None:
+        """Count bytes of a part that left."""
+        now = self._clock.now()
+        self.goodput.add(count, now.boot_s)
+        admits = service.gate.admits(now.wall_s)
+        if service.link.moved(count, now.boot_s, admits=admits, bound=self._bound):
+            self._rouse(service)
+            self.pump()
+
+    def stored(self, service: Service, count: int, began_s: float) -> None:
+        """A part of so many bytes, that left at ``began_s`` (CLOCK_BOOTTIME), arrived."""
+        service.link.stored(count, began_s, self._clock.now().boot_s)
+
+    def troubled(self, service: Service, error: ServiceError, began_s: float) -> None:
+        """A part that left at ``began_s`` came to grief, and so it may be for all of them.
+
+        Args:
+            service: where it went.
+            error: what came of it.
+            began_s: when it left, by CLOCK_BOOTTIME.
+        """
+        why = _why(error)
+        wait_s = error.retry_after_s if isinstance(error, TransientError) else None
+        if why is Why.RATE_LIMITED and wait_s is None:
+            wait_s = PAUSE_S
+        if why is not None:
+            service.link.troubled(why, began_s, self._clock.now().boot_s, wait_s=wait_s or 0.0)
+
+    def facts(self, service: Service) -> FlightFacts:
+        """What is shown of a target's parts in flight."""
+        now = self._clock.now()
+        return service.link.facts(now.boot_s, admits=service.gate.admits(now.wall_s))
+
+    def _bound(self) -> bool:
+        """Whether the configured bandwidth is used up."""
+        rate_bps, now = self._ctx.rate_bps, self._clock.now()
+        return rate_bps is not None and self._ctx.meter.rate_bps(now.boot_s) > USED * rate_bps
+
+    def _rouse(self, service: Service) -> None:
+        """Let those look again who wait for their turn."""
+        waiting = self._turns.pop(service.name, None)
+        if waiting is not None:
+            waiting.set()
+
+
+def _why(error: ServiceError) -> Why | None:
+    """What an error says of the way there; None where it speaks of the file or the key alone."""
+    if error.status in OVERLOAD:
+        return Why.OVERLOADED
+    return {"rate_limited": Why.RATE_LIMITED, "network": Why.BROKEN}.get(error.code)

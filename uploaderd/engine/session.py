@@ -10,10 +10,11 @@ from uploaderd.core.events import Ambiguous
 from uploaderd.core.fitness import LIFE_S
 from uploaderd.core.model import Upload, UploadState
 from uploaderd.core.naming import content_type, remote_name
-from uploaderd.core.plan import auto_part_bytes, ranges
+from uploaderd.core.plan import ranges
 from uploaderd.core.schedule import expired, life_s
 from uploaderd.engine import calls
 from uploaderd.errors import ServiceError, TransientError
+from uploaderd.journal import TakenError
 
 if TYPE_CHECKING:
     from uploaderd.client import RemoteUpload
@@ -52,10 +53,7 @@ async def open_session(ctx: Context, place: Place, service: Service, file: File)
                     remote = await service.client.create(
                         _spec(place, upload), request_id=request_id
                     )
-                    if await ctx.keep(ctx.journal.knows_upload, service.name, remote.id):
-                        raise TransientError(
-                            "the service gave two uploads the same id", code="bad_reply", acted=True
-                        )
+                    session = await _opened(ctx, file, upload, remote, request_id)
                 except ServiceError as error:
                     calls.note(ctx, service, error)
                     file = await ctx.keep(
@@ -67,7 +65,6 @@ async def open_session(ctx: Context, place: Place, service: Service, file: File)
                     )
                     raise
                 calls.taken(ctx, service)
-                session = await _opened(ctx, file, upload, remote, request_id)
                 if session.upload is not None:
                     service.life_s = session.upload.life_s
                 return session
@@ -95,15 +92,20 @@ async def _take_up(ctx: Context, file: File, key: str) -> Session:
 async def _opened(
     ctx: Context, file: File, upload: Upload, remote: RemoteUpload, request_id: str
 ) -> Session:
-    opened, parts = await ctx.keep(
-        ctx.journal.upload_opened,
-        upload,
-        request_id,
-        remote_id=remote.id,
-        server_created_s=remote.created_at,
-        life_s=life_s(remote.created_at, remote.expires_at, upload.life_s),
-        ranges=ranges(upload.size, upload.part_bytes),
-    )
+    try:
+        opened, parts = await ctx.keep(
+            ctx.journal.upload_opened,
+            upload,
+            request_id,
+            remote_id=remote.id,
+            server_created_s=remote.created_at,
+            life_s=life_s(remote.created_at, remote.expires_at, upload.life_s),
+            ranges=ranges(upload.size, upload.part_bytes),
+        )
+    except TakenError as error:
+        raise TransientError(
+            "the service gave two uploads the same id", code="bad_reply", acted=True
+        ) from error
     return Session(file=file, upload=opened, parts=tuple(parts))
 
 
@@ -118,7 +120,7 @@ def _plan(ctx: Context, service: Service, file: File) -> Upload:
         filename=remote_name(file.path),
         purpose=file.purpose,
         size=size,
-        part_bytes=ctx.transfer.part_bytes or auto_part_bytes(size),
+        part_bytes=ctx.transfer.part_bytes or service.link.part_bytes(size),
         created_s=now.wall_s,
         created_boot_s=now.boot_s,
         boot_id=now.boot_id,

@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 from typing import TYPE_CHECKING
 
 from uploaderd.core.events import AlreadyUploaded, Assembled, Changed, Deferred, Event
+from uploaderd.core.lifecycle import decide
 from uploaderd.core.model import PartState
 from uploaderd.core.reasons import reason
 from uploaderd.core.report import Progress
 from uploaderd.core.retry import defer_s
-from uploaderd.engine.assembling import complete
+from uploaderd.engine.aftercare import DONE
+from uploaderd.engine.assembling import Asking, complete
 from uploaderd.engine.parts import PartsRun
 from uploaderd.engine.rereading import md5_of
 from uploaderd.engine.session import open_session
 from uploaderd.engine.settling import event_of
 from uploaderd.errors import ChangedError, SpoolError
+from uploaderd.seams import in_turn
 
 if TYPE_CHECKING:
-    from uploaderd.core.model import File, Upload
+    from uploaderd.core.model import File, Identity, Upload
     from uploaderd.engine.context import Context, Place, Service
     from uploaderd.engine.senders import Senders
     from uploaderd.source import Source
@@ -121,25 +125,40 @@ class Transfer:
         ctx = self._ctx
         key = (upload.target, upload.filename, upload.purpose)
         async with ctx.alone.setdefault(key, asyncio.Lock()):
-            doubt = await self._doubt(upload)
-            if doubt is not None:
-                return doubt
             try:
-                await self._verify(source)
+                filed_as = await self._last_look(source)
             except SpoolError as error:
                 return event_of(ctx, self.file, error)
-            await self._end(Assembled(md5=run.md5()))
-            asked_before = upload.complete_sent
-            await complete(
-                ctx, self._service, self.file, upload, run.part_ids, asked_before=asked_before
+            asking = Asking(
+                upload=upload,
+                part_ids=run.part_ids,
+                filed_as=filed_as,
+                request_id=ctx.new_id(),
             )
+            decision = decide(self.file, Assembled(md5=run.md5()), ctx.clock.now())
+            after = await ctx.keep(
+                ctx.journal.assembled,
+                self.file,
+                decision,
+                upload,
+                asking.request_id,
+                decision.file.updated_s,
+            )
+            if after is None:
+                return self._wait_for_its_twin()
+            ctx.applied(self.file, decision, after)
+            self.file = await complete(ctx, self._service, after, asking)
         return None
 
     async def _doubt(self, upload: Upload) -> Event | None:
         """What to do where another file of its name is in doubt, or None."""
         ctx = self._ctx
-        if not await ctx.keep(ctx.journal.twin_in_doubt, self.file.id, upload):
-            return None
+        if await ctx.keep(ctx.journal.twin_in_doubt, self.file.id, upload):
+            return self._wait_for_its_twin()
+        return None
+
+    def _wait_for_its_twin(self) -> Event:
+        ctx = self._ctx
         deferrals = self.file.deferrals + 1
         longest_s = ctx.retry.defer_max_s
         due_s = ctx.wall_s + defer_s(
@@ -161,13 +180,39 @@ class Transfer:
     def _what_was_seen(self) -> Event | None:
         return self._seen
 
-    async def _verify(self, source: Source | None = None) -> None:
-        """Check that the path still leads to what was taken, and that it has not changed."""
+    async def _last_look(self, source: Source) -> bytes | None:
+        """Check that it is still what was taken, and look for the name that it may get.
+
+        That name is looked for while nothing depends on it; where it is taken by the time that it
+        is needed, another one is found. None: there was trouble, which filing will meet again.
+
+        Raises:
+            SpoolError: it is not.
+        """
+        path = self.file.path
+        there, *others = await self._ctx.disk(
+            in_turn,
+            [
+                partial(self._place.tree.identify, path),
+                partial(source.identity_now),
+                partial(self._place.filing.choose, DONE, path),
+            ],
+        )
+        self._must_be(there, "the file is no longer what was taken")
+        self._must_be(others[0], "the file changed while it was sent")
+        name = others[1]
+        return name if isinstance(name, bytes) else None
+
+    async def _verify(self) -> None:
+        """Check that the path still leads to what was taken."""
         identity = await self._ctx.disk(self._place.tree.identify, self.file.path)
-        if identity != self.file.identity:
-            raise ChangedError("the file is no longer what was taken")
-        if source is not None and await self._ctx.disk(source.identity_now) != identity:
-            raise ChangedError("the file changed while it was sent")
+        self._must_be(identity, "the file is no longer what was taken")
+
+    def _must_be(self, found: Identity | Exception, why: str) -> None:
+        if isinstance(found, Exception):
+            raise found
+        if found != self.file.identity:
+            raise ChangedError(why)
 
     async def _uploaded_before(self, source: Source) -> Event | None:
         """Where files are kept: whether this content arrived already, by its md5.

@@ -11,7 +11,8 @@ import re
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from uploaderd.core.gate import Gate, GateState
+from uploaderd.config.units import parse_rate
+from uploaderd.core.gate import GateState
 from uploaderd.core.model import File, FileState, Reason
 from uploaderd.core.reasons import reason
 from uploaderd.core.report import (
@@ -27,12 +28,14 @@ from uploaderd.core.report import (
 from uploaderd.core.verbs import Verb
 from uploaderd.engine.feed import Feed, Stream
 from uploaderd.engine.numbers import gather
+from uploaderd.engine.turns import in_turns
 from uploaderd.errors import NotApplicableError, UsageError
 from uploaderd.journal.looking import Sight
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
+    from uploaderd.core.report import FlightFacts
     from uploaderd.core.selection import Selection
     from uploaderd.engine.context import Service
     from uploaderd.engine.engine import Engine
@@ -44,6 +47,7 @@ _ESCAPED = re.compile(rb"\\udc([89a-f][0-9a-f])")
 
 
 EXPOSITION = "text/plain; version=0.0.4; charset=utf-8"  # Prometheus' own text form
+CONFIG = "config"
 CHUNK = 500  # rows that are read at once where a page is sifted
 
 
@@ -100,11 +104,15 @@ class EngineView:
                 bytes_stored=stored + moved,
                 bytes_resent=resent,
                 rate_bps=ctx.meter.rate_bps(now.boot_s),
+                limit=ctx.limiter.limit,
                 watches=[
                     WatchFacts(path=name, mode=place.watcher.mode, why=place.watcher.why)
                     for name, place in ctx.watched.items()
                 ],
-                targets=[_target(s.name, s.gate, now.wall_s) for s in ctx.services.values()],
+                targets=[
+                    _target(s, self._engine.senders.facts(s), now.wall_s)
+                    for s in ctx.services.values()
+                ],
                 active=[self._show(sight) for sight in active],
                 trouble="; ".join(sorted(set(ctx.trouble.values()))) or None,
             )
@@ -120,7 +128,7 @@ class EngineView:
         more = len(rows) > limit
         rows = rows[:limit]
         return {
-            "files": [self._show(row) for row in rows],
+            "files": await in_turns(self._show, rows),
             "next": f"{rows[-1].file.created_s!r}:{rows[-1].file.id}" if more and rows else None,
         }
 
@@ -133,8 +141,8 @@ class EngineView:
         parts = [] if upload is None else await look(reader.parts, upload)
         return {
             **self._show(row),
-            "parts_list": [part_document(part) for part in parts],
-            "history": [moment_document(one) for one in await look(reader.history, file_id)],
+            "parts_list": await in_turns(part_document, parts),
+            "history": await in_turns(moment_document, await look(reader.history, file_id)),
             "requests": await look(reader.requests, file_id),
         }
 
@@ -146,6 +154,21 @@ class EngineView:
     async def resume(self) -> Document:
         """``POST /v1/resume``."""
         await self._engine.operator.resume()
+        return await self.status()
+
+    async def limit(self, said: str) -> Document:
+        """``POST /v1/limit``: a rate, ``unlimited``, or ``config`` for the configuration's own."""
+        if said == CONFIG:
+            await self._engine.operator.unlimit()
+            return await self.status()
+        try:
+            rate_bps = parse_rate(said)
+        except ValueError as error:
+            raise UsageError(
+                f"{said!r} is no limit: {error}",
+                hint='a rate such as "5MiB/s", "unlimited", or "config" for what is configured',
+            ) from error
+        await self._engine.operator.limit(rate_bps)
         return await self.status()
 
     async def reload(self) -> Document:
@@ -213,7 +236,10 @@ class EngineView:
         size = limit if wanted.code is None else max(limit, CHUNK)
         while True:
             some = await self._look(self._reader.page, wanted, limit=size, after=after)
-            rows += [one for one in some if wanted.has_code(self._explain(one.file).reason.code)]
+            if wanted.code is None:
+                return some
+            said = await in_turns(lambda one: self._explain(one.file).reason.code, some)
+            rows += [one for one, code in zip(some, said, strict=True) if wanted.has_code(code)]
             if len(some) < size or len(rows) >= limit:
                 return rows[:limit]
             after = some[-1].file.created_s, some[-1].file.id
@@ -272,13 +298,13 @@ class EngineView:
         )
 
 
-def _target(name: str, gate: Gate, now_s: float) -> TargetFacts:
+def _target(service: Service, flight: FlightFacts, now_s: float) -> TargetFacts:
+    gate = service.gate
     if gate.state is GateState.LIMITED and gate.admits(now_s):
-        return TargetFacts(name=name, state=GateState.OPEN.value)
+        return TargetFacts(name=service.name, state=GateState.OPEN.value, flight=flight)
     shut = gate.state in {GateState.SHUT, GateState.PROBING}
-    return TargetFacts(
-        name=name, state=gate.code if shut else gate.state.value, until_s=gate.until_s
-    )
+    state = gate.code if shut else gate.state.value
+    return TargetFacts(name=service.name, state=state, flight=flight, until_s=gate.until_s)
 
 
 def _cursor(after: str | None) -> tuple[float, str] | None:

@@ -58,7 +58,9 @@ class Watching:
             await asyncio.wait(tasks)
 
     async def see(self, place: Place, paths: list[bytes]) -> None:
-        """Take in what stands at these paths now."""
+        """Take in what stands at these paths now; if that fails the next scan tells of them."""
+        for path in paths:
+            place.watcher.known.doubt(path)
         sightings = [Sighting(path=path, arrival=Arrival.FOUND, seen=None) for path in paths]
         await Intake(self._ctx, place).take(sightings)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from uploaderd.journal.questions import ENDED, WATCHED, Questions
+from uploaderd.journal.questions import ENDED, Questions
 from uploaderd.journal.rows import to_file
 
 if TYPE_CHECKING:
@@ -53,10 +53,13 @@ class Configured(Questions):
             )
 
     def reconsider(self, now_s: float) -> None:
-        """Let everything be looked at now that another configuration may have mended."""
+        """Let everything be looked at now that a restart or another configuration may mend."""
         with self.transaction() as db:
-            db.execute(
-                "UPDATE files SET due = ? WHERE due > ? AND (state IN ('held', 'uncertain')"
-                f" OR (state = 'deferred' AND reason_code = 'deferred.deadline')) AND {WATCHED}",
-                (now_s, now_s),
-            )
+            for watch in self.watched:
+                for state in ("held", "uncertain", "deferred", "done", "failed"):
+                    db.execute(
+                        "UPDATE files INDEXED BY files_turn SET due = ?"
+                        " WHERE watch = ? AND state = ? AND due > ? AND (state <> 'deferred'"
+                        " OR reason_code = 'deferred.deadline')",
+                        (now_s, watch, state, now_s),
+                    )

@@ -41,10 +41,7 @@ _TRIGGERS = (
     f"CREATE TEMP TRIGGER tally_less AFTER DELETE ON main.files BEGIN {_LESS} END",
     f"CREATE TEMP TRIGGER tally_moved {_CHANGE} BEGIN {_LESS} {_MORE} END",
 )
-_ALL = (
-    "SELECT watch, state, count(*), coalesce(sum(size), 0), coalesce(sum(bytes_resent), 0),"
-    f" coalesce(sum(filing = '{PENDING}'), 0) FROM files GROUP BY watch, state"
-)
+_ALL = "SELECT watch, state, size, bytes_resent, filing FROM files"
 
 
 class Sums(NamedTuple):
@@ -77,11 +74,10 @@ class Counting(Questions):
             self.connection.create_function("tally", 6, self._move)
             for trigger in _TRIGGERS:
                 self.connection.execute(trigger)
-            rows = self.connection.execute(_ALL).fetchall()
+            self._sums = _counted(self.connection)
         except (sqlite3.Error, UnicodeError) as error:
             self.close()
             raise fault(self.path, error, "opened") from error
-        self._sums = {(row[0], row[1]): Sums(*row[2:]) for row in rows}
 
     @alone
     def watch(self, paths: Iterable[str]) -> None:
@@ -136,3 +132,17 @@ class Counting(Questions):
             for key, move in self._moves:
                 sums[key] = sums.get(key, Sums()).plus(move)
             self._sums, self._moves = sums, []
+
+
+def _counted(connection: sqlite3.Connection) -> dict[tuple[str, str], Sums]:
+    """Add up all rows, one after the other: GROUP BY would keep a million of them in memory."""
+    cursor = connection.cursor()
+    cursor.row_factory = None
+    sums: dict[tuple[str, str], list[int]] = {}
+    for watch, state, size, resent, filing in cursor.execute(_ALL):
+        one = sums.setdefault((watch, state), [0, 0, 0, 0])
+        one[0] += 1
+        one[1] += size
+        one[2] += resent
+        one[3] += filing == PENDING
+    return {key: Sums(*values) for key, values in sums.items()}

@@ -26,15 +26,25 @@ def _marks(values: Sequence[str]) -> str:
 
 
 class Questions(Store):
-    """The journal's reading side."""
+    """The journal's reading side.
 
-    def _all(self, query: str, values: tuple[object, ...] = ()) -> list[sqlite3.Row]:
+    Attributes:
+        watched: the folders that are watched now.
+    """
+
+    watched: tuple[str, ...] = ()
+
+    def _all(
+        self, query: str, values: tuple[object, ...] | dict[str, object] = ()
+    ) -> list[sqlite3.Row]:
         try:
             return self.connection.execute(query, values).fetchall()
         except (sqlite3.Error, UnicodeError) as error:
             raise fault(self.path, error, "read") from error
 
-    def _one(self, query: str, values: tuple[object, ...] = ()) -> sqlite3.Row | None:
+    def _one(
+        self, query: str, values: tuple[object, ...] | dict[str, object] = ()
+    ) -> sqlite3.Row | None:
         rows = self._all(query, values)
         return rows[0] if rows else None
 
@@ -50,10 +60,12 @@ class Questions(Store):
     @alone
     def watch(self, paths: Iterable[str]) -> None:
         """Say which folders are watched now; the other questions speak of those only."""
+        names = tuple(sorted(paths))
         with self.transaction() as db:
             db.execute("CREATE TEMP TABLE IF NOT EXISTS watched (path TEXT PRIMARY KEY)")
             db.execute("DELETE FROM watched")
-            db.executemany("INSERT INTO watched VALUES (?)", [(path,) for path in paths])
+            db.executemany("INSERT INTO watched VALUES (?)", [(path,) for path in names])
+        self.watched = names
 
     def file(self, file_id: str) -> File | None:
         """The file of this id."""
@@ -69,60 +81,14 @@ class Questions(Store):
         )
         return [to_file(row) for row in rows]
 
-    def due(
-        self,
-        now_s: float,
-        limit: int,
-        *,
-        latest: bool = False,
-        unfiled_in: Iterable[str] = (),
-        unasked: Iterable[str] = (),
-    ) -> list[File]:
-        """Files whose time has come, the longest overdue first, or the latest.
-
-        Left out are files that are to be filed in one of the watches ``unfiled_in``, and those of
-        which one of the targets ``unasked`` would have to be asked.
-        """
-        order = "due DESC, id DESC" if latest else "due, id"
-        full, silent = tuple(unfiled_in), tuple(unasked)
-        rows = self._all(
-            f"SELECT * FROM files WHERE due <= ? AND {WATCHED}"
-            f" AND (filing <> 'pending' OR watch NOT IN ({_marks(full)}))"
-            f" AND (state <> 'uncertain' OR target NOT IN ({_marks(silent)}))"
-            f" ORDER BY {order} LIMIT ?",
-            (now_s, *full, *silent, limit),
-        )
-        return [to_file(row) for row in rows]
-
-    def next_due_s(self, after_s: float) -> float | None:
-        """The wall time of the next file that will be due after ``after_s``."""
-        row = self._one(
-            f"SELECT min(due) AS due FROM files WHERE due > ? AND {WATCHED}", (after_s,)
-        )
-        return None if row is None else row["due"]
-
-    def queued(
-        self, limit: int, without_targets: Iterable[str] = (), without_watches: Iterable[str] = ()
-    ) -> list[File]:
-        """Files that wait for a place: those with a session first, then the oldest."""
-        shut, full = tuple(without_targets), tuple(without_watches)
-        rows: list[sqlite3.Row] = []
-        for index, session in (("files_resume", "IS NOT NULL"), ("files_state", "IS NULL")):
-            rows += self._all(
-                f"SELECT * FROM files INDEXED BY {index}"
-                f" WHERE state = 'queued' AND upload {session} AND {WATCHED}"
-                f" AND target NOT IN ({_marks(shut)}) AND +watch NOT IN ({_marks(full)})"
-                " ORDER BY created, id LIMIT ?",
-                (*shut, *full, limit - len(rows)),
-            )
-        return [to_file(row) for row in rows]
-
     def interrupted(self) -> list[File]:
-        """What a stopped daemon left in the middle: to be recovered one by one."""
+        """What a stopped daemon left in the middle: to be recovered one by one.
+
+        What only waits for its time is not: there may be very many, and it has one.
+        """
         rows = self._all(
             "SELECT * FROM files WHERE (state IN ('uploading', 'completing', 'uncertain')"
-            " OR (state = 'queued' AND upload IS NOT NULL)"
-            " OR (state = 'held' AND due IS NOT NULL) OR filing = 'pending')"
+            " OR (state = 'queued' AND upload IS NOT NULL))"
             f" AND {WATCHED}"
         )
         return [to_file(row) for row in rows]
@@ -130,20 +96,10 @@ class Questions(Store):
     def waiting_in(self, watch: str, after: str, limit: int) -> list[File]:
         """Deferred and held files of a watch, by id: removals that no event told of are noticed."""
         rows = self._all(
-            "SELECT * FROM files WHERE watch = ? AND state IN ('deferred', 'held') AND id > ?"
+            "SELECT * FROM files INDEXED BY files_waiting"
+            " WHERE watch = ? AND state IN ('deferred', 'held') AND id > ?"
             " ORDER BY id LIMIT ?",
             (watch, after, limit),
-        )
-        return [to_file(row) for row in rows]
-
-    def held_by(self, target: str, codes: Iterable[str], limit: int) -> list[File]:
-        """Files that a target's trouble holds, the oldest first."""
-        wanted = tuple(codes)
-        marks = ", ".join("?" * len(wanted))
-        rows = self._all(
-            f"SELECT * FROM files WHERE state = 'held' AND target = ? AND {WATCHED}"
-            f" AND reason_code IN ({marks}) ORDER BY created, id LIMIT ?",
-            (target, *wanted, limit),
         )
         return [to_file(row) for row in rows]
 
@@ -162,6 +118,10 @@ class Questions(Store):
         """The session of this key."""
         row = self._one("SELECT * FROM uploads WHERE key = ?", (key,))
         return None if row is None else to_upload(row)
+
+    def session(self, key: str) -> tuple[Upload | None, list[Part]]:
+        """The session of this key, and its parts in order."""
+        return self.upload(key), self.parts(key)
 
     def knows_upload(self, target: str, remote_id: str) -> bool:
         """Whether a session bears this id of the service's already."""

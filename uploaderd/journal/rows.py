@@ -57,11 +57,7 @@ def lifecycle_values(file: File) -> Values:
     return {
         "id": file.id,
         "path": file.path,
-        "dev": file.identity.dev,
-        "inode": str(file.identity.inode),
-        "size": file.identity.size,
-        "mtime_ns": file.identity.mtime_ns,
-        "ctime_ns": file.identity.ctime_ns,
+        **_identity_values(file.identity),
         "arrival": file.arrival.value,
         "target": file.target,
         "purpose": file.purpose,
@@ -84,6 +80,48 @@ def lifecycle_values(file: File) -> Values:
         "finished": file.finished_s,
         "filing": file.filing.value,
         "filed_as": file.filed_as,
+    }
+
+
+_SAME_NAME = (
+    *("path", "target", "purpose", "owner", "upload", "remote_file", "md5", "result"),
+    *("attempts", "deferrals", "restarts", "filed_as"),
+)
+_TIMES = tuple((name, f"{name}_s") for name in ("created", "changed", "started", "finished"))
+_WORDS = ("arrival", "state", "filing")
+
+
+def changes(before: File, after: File) -> Values:
+    """The columns in which a transition differs; those that others change too are always there."""
+    changed: Values = {"updated": after.updated_s, "due": after.due_s}
+    if after.identity != before.identity:
+        changed |= _identity_values(after.identity)
+    for name in _SAME_NAME:
+        value = getattr(after, name)
+        if value != getattr(before, name):
+            changed[name] = value
+    for name, ours in _TIMES:
+        value = getattr(after, ours)
+        if value != getattr(before, ours):
+            changed[name] = value
+    for name in _WORDS:
+        value = getattr(after, name)
+        if value is not getattr(before, name):
+            changed[name] = value.value
+    if after.reason != before.reason:
+        changed["reason_code"] = after.reason.code
+        changed["reason_text"] = after.reason.text
+        changed["reason_until"] = after.reason.until_s
+    return changed
+
+
+def _identity_values(identity: Identity) -> Values:
+    return {
+        "dev": identity.dev,
+        "inode": str(identity.inode),
+        "size": identity.size,
+        "mtime_ns": identity.mtime_ns,
+        "ctime_ns": identity.ctime_ns,
     }
 
 

@@ -18,6 +18,7 @@ MIGRATIONS = (
     "v2_seals.sql",
     "v3_settings_and_queue.sql",
     "v4_errands_and_retention.sql",
+    "v5_turns.sql",
 )
 SCHEMA_VERSION = len(MIGRATIONS)
 

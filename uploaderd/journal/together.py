@@ -47,6 +47,7 @@ class Together(Store):
     _begun = False  # the group's transaction
     _careful = False  # each method in a savepoint
     _undone = False  # one that had written failed, and had no savepoint
+    _refused: sqlite3.Error | None = None  # why none could begin: each would wait as long for it
 
     def together(self, calls: Sequence[partial[Any]]) -> list[Outcome]:
         """Make the calls in their order, with one commit for as many as may share it.
@@ -65,7 +66,7 @@ class Together(Store):
 
     def _group(self, calls: Sequence[partial[Any]]) -> list[Outcome]:
         """Make calls up to one that is to be alone, or whose trouble ended the transaction."""
-        self._grouping, self._begun, self._undone = True, False, False
+        self._grouping, self._begun, self._undone, self._refused = True, False, False, None
         try:
             outcomes, first = self._go_through(calls)
             if self._undone:
@@ -109,6 +110,8 @@ class Together(Store):
                 yield db
             return
         connection = self.connection
+        if self._refused is not None:
+            raise fault(self.path, self._refused, "written") from self._refused
         try:
             if not self._begun:
                 roll_back(connection)
@@ -116,6 +119,7 @@ class Together(Store):
                 self._begun = True
                 self._began()
         except sqlite3.Error as error:
+            self._refused = error
             roll_back(connection)
             raise fault(self.path, error, "written") from error
         mark, changes = self._marked(), connection.total_changes

@@ -8,6 +8,6 @@ Reading order: instruments, families, lag.
 """
 
 from uploaderd.metrics.instruments import Metrics
-from uploaderd.metrics.lag import watch_loop
+from uploaderd.metrics.lag import Lag
 
-__all__ = ["Metrics", "watch_loop"]
+__all__ = ["Lag", "Metrics"]

@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 import math
+from itertools import accumulate
 from typing import TYPE_CHECKING
 
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+from prometheus_client.core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+)
 
 from uploaderd.core.facts import SessionNumbers
+from uploaderd.core.flight import Why
 from uploaderd.core.gate import GateState
+from uploaderd.core.limits import Whose
 from uploaderd.core.model import FileState
 from uploaderd.core.reasons import TARGET_TROUBLE
+from uploaderd.metrics.lag import BOUNDS_S, GRID_S
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -18,6 +26,8 @@ if TYPE_CHECKING:
     from prometheus_client.core import Metric
 
     from uploaderd.core.facts import Facts
+    from uploaderd.core.limits import Limit
+    from uploaderd.metrics.lag import Lag
 
 MODES = ("inotify", "polling")
 STATES = ("running", "paused", "draining")
@@ -32,6 +42,7 @@ KINDS = ("journal", "journal_damaged", "watch", "watching", "filing", "other")
 def families(facts: Facts) -> Iterator[Metric]:
     """Every family that is read at the scrape."""
     yield from _daemon(facts)
+    yield from _bandwidth(facts.limit)
     yield from _targets(facts)
     yield from _watches(facts)
     size = GaugeMetricFamily(
@@ -45,6 +56,18 @@ def families(facts: Facts) -> Iterator[Metric]:
     yield from _files(facts)
     if facts.sessions is not None:
         yield from _sessions(facts, facts.sessions)
+
+
+def lateness(lag: Lag) -> Metric:
+    """By how much the loop was late."""
+    up_to = list(accumulate(lag.counts))
+    bounds = [*map(str, BOUNDS_S), "+Inf"]
+    return HistogramMetricFamily(
+        "uploaderd_event_loop_lag_seconds",
+        f"Seconds by which the event loop was late, at moments {GRID_S:g} s apart.",
+        buckets=list(zip(bounds, up_to, strict=True)),
+        sum_value=lag.total_s,
+    )
 
 
 def _daemon(facts: Facts) -> Iterator[Metric]:
@@ -77,9 +100,25 @@ def _daemon(facts: Facts) -> Iterator[Metric]:
     )
     yield GaugeMetricFamily(
         "uploaderd_parts_in_flight_limit",
-        "How many parts may be sent at the same time (transfer.parts_in_flight).",
+        "How many parts may be sent at the same time, over all targets, at best.",
         value=facts.parts_in_flight_limit,
     )
+
+
+def _bandwidth(limit: Limit) -> Iterator[Metric]:
+    yield GaugeMetricFamily(
+        "uploaderd_bandwidth_limit_bytes",
+        "Bytes of parts that may leave each second now, over all targets; +Inf without a limit.",
+        value=math.inf if limit.rate_bps is None else limit.rate_bps,
+    )
+    source = GaugeMetricFamily(
+        "uploaderd_bandwidth_limit_source",
+        "By whose word the bandwidth is limited, or not: 1 for the one that is in force.",
+        labels=["source"],
+    )
+    for whose in Whose:
+        source.add_metric([whose.value], whose is limit.why)
+    yield source
 
 
 def _targets(facts: Facts) -> Iterator[Metric]:
@@ -106,6 +145,32 @@ def _targets(facts: Facts) -> Iterator[Metric]:
         why.add_metric([target.name, "other"], strange)
     yield state
     yield why
+    yield from _flights(facts)
+
+
+def _flights(facts: Facts) -> Iterator[Metric]:
+    flying = GaugeMetricFamily(
+        "uploaderd_target_parts_in_flight",
+        "Parts that are being sent to a target now.",
+        labels=["target"],
+    )
+    limit = GaugeMetricFamily(
+        "uploaderd_target_parts_in_flight_limit",
+        "How many parts may be sent to a target at the same time, as things are.",
+        labels=["target"],
+    )
+    why = GaugeMetricFamily(
+        "uploaderd_target_parts_in_flight_reason",
+        "Why that limit is what it is: 1 for the reason.",
+        labels=["target", "reason"],
+    )
+    for target in facts.targets:
+        flight = target.flight
+        flying.add_metric([target.name], flight.now)
+        limit.add_metric([target.name], flight.limit)
+        for reason in Why:
+            why.add_metric([target.name, reason.value], reason.value == flight.code)
+    yield from (flying, limit, why)
 
 
 def _watches(facts: Facts) -> Iterator[Metric]:

@@ -11,7 +11,8 @@ from prometheus_client.process_collector import ProcessCollector
 from uploaderd.core.answers import Call
 from uploaderd.core.model import FileState, PartState
 from uploaderd.core.reasons import SENTENCES
-from uploaderd.metrics.families import families
+from uploaderd.metrics.families import families, lateness
+from uploaderd.metrics.lag import Lag
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
 # A part may take minutes, a create some ten milliseconds.
 REQUEST_S = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 900.0)
 COMMIT_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
-LAG_S = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 AT_WORK = frozenset({FileState.UPLOADING, FileState.COMPLETING, FileState.UNCERTAIN})
 HOOK_OUTCOMES = ("ok", "failed", "timeout", "missing")
 # What a request ended with where no status was seen.
@@ -39,9 +39,11 @@ class Metrics:
 
     Args:
         version: the daemon's.
+        lag: of the loop that it runs on, if somebody looks at that.
     """
 
-    def __init__(self, *, version: str) -> None:
+    def __init__(self, *, version: str, lag: Lag | None = None) -> None:
+        self._lag = lag or Lag()
         self._registry = registry = CollectorRegistry()
         self._known: set[str] = set()
         self._resent_of: dict[str, int] = {}
@@ -122,12 +124,6 @@ class Metrics:
             buckets=COMMIT_S,
             registry=registry,
         )
-        self._lag = Histogram(
-            "uploaderd_event_loop_lag_seconds",
-            "Seconds by which the event loop was late, measured twice a second.",
-            buckets=LAG_S,
-            registry=registry,
-        )
         for on in (FileState.DONE, FileState.FAILED):
             for outcome in HOOK_OUTCOMES:
                 self._hooks.labels(on.value, outcome)
@@ -196,10 +192,6 @@ class Metrics:
         """Measure one commit of the journal."""
         return self._commits.time()
 
-    def late(self, seconds: float) -> None:
-        """The event loop was late by so much."""
-        self._lag.observe(seconds)
-
     # What a scrape is given
 
     def exposition(self, facts: Facts) -> bytes:
@@ -207,7 +199,7 @@ class Metrics:
         for target in facts.targets:
             self._begin(target.name)
             self._arrived(target.name, facts.arrivals.get(target.name, 0.0))
-        return generate_latest(_Page(self._registry, facts))
+        return generate_latest(_Page(self._registry, facts, self._lag))
 
     def _arrived(self, target: str, at_s: float) -> None:
         if at_s > self._last_s.get(target, 0.0):
@@ -231,9 +223,10 @@ class Metrics:
 class _Page:
     """What was counted and what is so, in one exposition."""
 
-    def __init__(self, registry: CollectorRegistry, facts: Facts) -> None:
+    def __init__(self, registry: CollectorRegistry, facts: Facts, lag: Lag) -> None:
         self._registry = registry
         self._facts = facts
+        self._lag = lag
 
     def collect(self) -> Iterator[Metric]:
         """Every family; when a counter was made tells nothing, as all were at the start."""
@@ -241,3 +234,4 @@ class _Page:
             family.samples = [s for s in family.samples if not s.name.endswith("_created")]
             yield family
         yield from families(self._facts)
+        yield lateness(self._lag)

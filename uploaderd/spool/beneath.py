@@ -47,14 +47,15 @@ def names(path: bytes) -> list[bytes]:
 
 def descend(start: int, folders: Iterable[bytes]) -> int:
     """Open the folder that ``folders`` leads to from ``start``; the caller closes the result."""
-    fd = os.dup(start)
+    fd = start
     for name in folders:
         try:
             below = os.open(name, FOLDER_BENEATH, dir_fd=fd)
         finally:
-            os.close(fd)
+            if fd != start:
+                os.close(fd)
         fd = below
-    return fd
+    return os.dup(start) if fd == start else fd
 
 
 def identity_of(status: os.stat_result) -> Identity:

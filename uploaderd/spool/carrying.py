@@ -66,7 +66,11 @@ def take(fd: int, name: bytes, identity: Identity, sure: Sure) -> Moved:
     Raises:
         SpoolError: someone has it open for writing; it has its name again.
     """
-    aside = aside_of(fd, name, identity)
+    return take_as(aside_of(fd, name, identity), fd, name, identity, sure)
+
+
+def take_as(aside: bytes, fd: int, name: bytes, identity: Identity, sure: Sure) -> Moved:
+    """As ``take``, where the hidden name is known already."""
     waiting = status(aside, fd)
     untouched = False
     if waiting is None:
@@ -102,7 +106,7 @@ def _still(
         if read and sure.md5 is not None:
             raise
         return True
-    with os.fdopen(source, "rb") as file:
+    try:
         now, writers = sure.ask(source)
         if writers is Writers.OPEN:
             raise SpoolError(
@@ -112,7 +116,10 @@ def _still(
             return False
         if sure.md5 is None or not read:
             return True
-        digest = hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False))
+        with os.fdopen(source, "rb", closefd=False) as file:
+            digest = hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False))
+    finally:
+        os.close(source)
     return digest.hexdigest() == sure.md5
 
 

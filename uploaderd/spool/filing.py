@@ -27,7 +27,7 @@ from uploaderd.spool.carrying import (
     looks_moved,
     name_limit,
     put_back,
-    take,
+    take_as,
     write_new,
 )
 from uploaderd.spool.renaming import exists, rename_new, status, sync_folder
@@ -82,10 +82,17 @@ class Filing:
             if fd is not None:
                 os.close(fd)
 
-    def write_receipt(self, destination: bytes, document: bytes, *, owner: str) -> None:
+    def write_receipt(
+        self, destination: bytes, document: bytes, *, owner: str, moves: bool = False
+    ) -> None:
         """Write the receipt of ``destination``, whole and durable, or leave ours that is there.
 
-        ``document`` is JSON with ``owner`` as its ``"id"``.
+        Args:
+            destination: the place below the watch.
+            document: JSON with ``owner`` as its ``"id"``.
+            owner: whose receipt it is.
+            moves: ``move`` to that place follows, which makes the receipt's name durable with the
+                file's; both are found again if one or both of them were lost.
 
         Raises:
             NameTakenError: another owner's receipt, or something else, has that name.
@@ -93,21 +100,14 @@ class Filing:
         """
         with self._folder_of(destination, make=True) as (fd, name), beneath.mapped(destination):
             receipt, draft = name + naming.RECEIPT, naming.receipt_draft(owner)
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(draft, dir_fd=fd)
-            if not exists(receipt, fd):
-                try:
-                    write_new(draft, document, fd)
-                    rename_new(draft, receipt, from_fd=fd, to_fd=fd)
-                except FileExistsError:
+            ours = not exists(receipt, fd) and _write_receipt(receipt, draft, document, fd)
+            if not ours:
+                with contextlib.suppress(FileNotFoundError):
                     os.unlink(draft, dir_fd=fd)
-                except OSError:
-                    with contextlib.suppress(FileNotFoundError):
-                        os.unlink(draft, dir_fd=fd)
-                    raise
-            if _owner_of(receipt, fd) != owner:
-                raise NameTakenError(f"Another receipt stands at {beneath.shown(destination)}.")
-            sync_folder(fd)  # again, if it was there: the crash may have come before this line
+                if _owner_of(receipt, fd) != owner:
+                    raise NameTakenError(f"Another receipt stands at {beneath.shown(destination)}.")
+            if not moves:
+                sync_folder(fd)  # again, if it was there: the crash may have come before this line
 
     def withdraw_receipt(self, destination: bytes, *, owner: str) -> None:
         """Take back our receipt of ``destination``, so that another name can be chosen."""
@@ -156,6 +156,7 @@ class Filing:
             except FileExistsError as error:
                 raise _taken(destination) from error
             except GoneError:
+                sync_folder(to_fd)
                 known = there is not None and looks_moved(there, identity)
                 return Moved.ALREADY if known else Moved.SOURCE_GONE
         raise _taken(destination)
@@ -166,9 +167,10 @@ class Filing:
         held = self._tree.claims.hold(path)
         try:
             with held, self._tree.parent(path) as (fd, name), beneath.mapped(path):
-                taken = take(fd, name, identity, sure)
+                aside = aside_of(fd, name, identity)
+                taken = take_as(aside, fd, name, identity, sure)
                 if taken is Moved.MOVED:
-                    os.unlink(aside_of(fd, name, identity), dir_fd=fd)
+                    os.unlink(aside, dir_fd=fd)
                     sync_folder(fd)
                 return taken
         except GoneError:
@@ -262,6 +264,24 @@ def _enter_or_next(fd: int, name: bytes, limit: int) -> tuple[bytes, int | None]
     raise AssertionError("candidates are endless")
 
 
+def _write_receipt(receipt: bytes, draft: bytes, document: bytes, fd: int) -> bool:
+    """Write it under a hidden name, then give it its own; False if that is taken by now."""
+    try:
+        try:
+            write_new(draft, document, fd)
+        except FileExistsError:  # half of one, from before a crash
+            os.unlink(draft, dir_fd=fd)
+            write_new(draft, document, fd)
+        rename_new(draft, receipt, from_fd=fd, to_fd=fd)
+    except FileExistsError:
+        return False
+    except OSError:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(draft, dir_fd=fd)
+        raise
+    return True
+
+
 def _owner_of(receipt: bytes, fd: int) -> str | None:
     """Read whose receipt stands there; None for anything that is not one of ours."""
     try:
@@ -284,10 +304,11 @@ def _owner_of(receipt: bytes, fd: int) -> str | None:
 def _move_new(
     fd: int, name: bytes, identity: Identity, sure: Sure, to_fd: int, new_name: bytes
 ) -> Moved:
-    taken = take(fd, name, identity, sure)
-    if taken is not Moved.MOVED:
-        return taken
     aside = aside_of(fd, name, identity)
+    taken = take_as(aside, fd, name, identity, sure)
+    if taken is not Moved.MOVED:
+        sync_folder(to_fd)  # its receipt stays there without it
+        return taken
     try:
         carry(aside, fd, new_name, to_fd)
     except BaseException:

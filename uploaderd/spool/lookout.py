@@ -12,7 +12,9 @@ from uploaderd.core.model import Arrival
 from uploaderd.errors import GoneError, SpoolError, UnreadableError
 from uploaderd.spool import beneath, mounts, naming
 from uploaderd.spool.claims import give_back
+from uploaderd.spool.known import Known
 from uploaderd.spool.notices import Notices, WatchingError
+from uploaderd.spool.walk import Walk
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -56,13 +58,17 @@ class Turn:
     Attributes:
         told: events for the log, with their facts.
         scanned: a full scan came to its end.
+        names: how many names that full scan met, those included that it passed over.
+        forget: what was known before may not hold any more.
         idle: nothing is left to do until something happens.
     """
 
     batch: list[Sighting] = field(default_factory=list)
     told: list[tuple[str, dict[str, object]]] = field(default_factory=list)
     scanned: bool = False
+    names: int = 0
     overflowed: bool = False
+    forget: bool = False
     idle: bool = False
 
 
@@ -71,7 +77,9 @@ class _Scan:
     start: bytes
     arrival: Arrival
     full: bool
-    walk: Iterator[Seen] | None = None
+    walk: Walk | None = None
+    steps: Iterator[Seen | None] | None = None
+    told: int = 0
 
 
 class Lookout:
@@ -84,7 +92,9 @@ class Lookout:
         due: a full scan is to begin.
     """
 
-    def __init__(self, tree: Tree, *, ignored: Ignore, recursive: bool) -> None:
+    def __init__(
+        self, tree: Tree, *, ignored: Ignore, recursive: bool, known: Known | None = None
+    ) -> None:
         self.mode = Mode.POLLING
         self.why = "The first scan is not done yet."
         self.lost = False
@@ -92,6 +102,8 @@ class Lookout:
         self._tree = tree
         self._ignored = ignored
         self._recursive = recursive
+        self._known = known or Known()
+        self._forget = False
         self._opening = 0
         self._lock = threading.Lock()
         self._stepping = threading.Lock()
@@ -126,7 +138,7 @@ class Lookout:
             self._stepping.release()
 
     def turn(self) -> Turn:
-        """Take one step, of ``BATCH`` sightings at most."""
+        """Take one step, of ``BATCH`` sightings or ``walk.SLICE`` known names at most."""
         with self._stepping:
             turn = self._step()
         if self._closed:
@@ -146,6 +158,7 @@ class Lookout:
         except SpoolError as error:
             self._lose(error)
         turn.told, self._told = self._told, []
+        turn.forget, self._forget = self._forget, False
         turn.idle = not self._scans and not self.due and len(turn.batch) < BATCH
         return turn
 
@@ -157,6 +170,7 @@ class Lookout:
         if opening != self._opening:
             self._stop_inotify()
             self._opening = opening
+            self._forget = True
         if self._notices is None:
             self._start_inotify()
         if self._notices is not None:
@@ -202,9 +216,14 @@ class Lookout:
             facts: dict[str, object] = {"path": str(self._tree.root), "why": why}
             self._told.append(("spool.lost", facts))
         self.lost = True
-        self._scans.clear()
+        self._doubt_all()
         self._stop_inotify()
         self.mode, self.why = Mode.POLLING, why
+
+    def _doubt_all(self) -> None:
+        """Another folder may stand there: scan it as if it had never been seen."""
+        self._scans.clear()
+        self._forget = True
 
     def _read_events(self, turn: Turn) -> None:
         if self._notices is None or len(self._scans) > _WAITING_SCANS:
@@ -213,10 +232,11 @@ class Lookout:
         if news.lost:
             # Let ``open`` say whether another folder stands there already.
             self._stop_inotify()
-            self._scans.clear()
+            self._doubt_all()
             self.due = True
         if news.overflowed:
             turn.overflowed = True
+            self._forget = True
             self.due = True
             self._told.append(("spool.overflow", {"path": str(self._tree.root)}))
         for path, arrival in news.files.items():
@@ -235,10 +255,14 @@ class Lookout:
         """Go on with the latest scan: a new folder comes before the rest of the full one."""
         while self._scans and len(turn.batch) < BATCH:
             scan = self._scans[-1]
-            if scan.walk is None:
-                scan.walk = self._walk(scan.start)
+            if scan.steps is None:
+                scan.walk = self._walk(full=scan.full)
+                scan.steps = scan.walk.run(scan.start)
             try:
-                for seen in scan.walk:
+                for seen in scan.steps:
+                    if seen is None:
+                        return
+                    scan.told += 1
                     turn.batch.append(
                         Sighting(path=seen.path, arrival=scan.arrival, seen=seen.identity)
                     )
@@ -249,6 +273,7 @@ class Lookout:
                     raise
             self._scans.remove(scan)
             if scan.full:
+                turn.names = scan.told + (scan.walk.passed if scan.walk else 0)
                 self._end_scan(turn)
 
     def _end_scan(self, turn: Turn) -> None:
@@ -281,7 +306,7 @@ class Lookout:
             }
             self._told.append(("spool.astray", facts))
 
-    def _walk(self, start: bytes) -> Iterator[Seen]:
+    def _walk(self, *, full: bool) -> Walk:
         def enter(path: bytes, fd: int) -> None:
             if self._notices is None:
                 return
@@ -308,12 +333,14 @@ class Lookout:
                     ("spool.unreadable", {"path": beneath.shown(path), "why": str(error)})
                 )
 
-        return self._tree.walk(
+        return Walk(
+            self._tree.folder,
             recursive=self._recursive,
             ignored=left_out,
-            start=start,
             enter=enter,
             trouble=trouble,
+            # A folder that has just come may bring back what was known under its name.
+            known=self._known if full and not self._forget else None,
         )
 
 

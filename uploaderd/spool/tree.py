@@ -68,8 +68,8 @@ class Tree:
             SpoolError: it is missing, no folder, or not ours to read and write.
         """
         with self._lock:
-            self._reopen()
-            return self._openings
+            self._leases.clear()
+        return self._make_sure()
 
     def close(self) -> None:
         """Let go of the folder; a later access opens it again."""
@@ -184,7 +184,7 @@ class Tree:
             SpoolError: the watched folder itself has vanished.
         """
         walk = Walk(self.folder, recursive=recursive, ignored=ignored, enter=enter, trouble=trouble)
-        return walk.run(start)
+        return (seen for seen in walk.run(start) if seen is not None)
 
     @contextlib.contextmanager
     def parent(self, path: bytes) -> Iterator[tuple[int, bytes]]:
@@ -216,7 +216,7 @@ class Tree:
             try:
                 return attempt(start)
             except OSError as error:
-                if again and error.errno in beneath.GONE and self.open() != opening:
+                if again and error.errno in beneath.GONE and self._make_sure() != opening:
                     again = False
                     continue
                 raise beneath.translated(error, path) from error
@@ -233,10 +233,14 @@ class Tree:
                 raise SpoolError(f"The watched folder {self.root} is not open.")
             return os.dup(self._fd), self._openings
 
+    def _make_sure(self) -> int:
+        with self._lock:
+            self._reopen()
+            return self._openings
+
     def _reopen(self) -> None:
         if self._ended:
             raise SpoolError(f"The watched folder {self.root} is not watched any more.")
-        self._leases.clear()
         try:
             fd = os.open(self.root, beneath.FOLDER)
         except OSError as error:
@@ -248,6 +252,7 @@ class Tree:
             os.close(fd)
             return
         self._drop()
+        self._leases.clear()
         if not os.access(b".", os.R_OK | os.W_OK | os.X_OK, dir_fd=fd, effective_ids=True):
             os.close(fd)
             raise SpoolError(

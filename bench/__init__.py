@@ -1,0 +1,1 @@
+"""Measures uploaderd against md5sum, curl, the official SDK and s3transfer: `make bench`."""

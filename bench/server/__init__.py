@@ -1,0 +1,1 @@
+"""The service that the benchmark uploads to: it says yes and keeps nothing."""
