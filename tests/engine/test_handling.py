@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, ParamSpec, TypeVar
 from tests.engine.kit import Disk, rigged
 from tests.support.waiting import wait_until
 from uploaderd.core.model import FileState
+from uploaderd.engine.handling import LOOKS
 from uploaderd.engine.settling import find_all
 
 if TYPE_CHECKING:
@@ -48,7 +49,9 @@ async def test_a_watch_that_does_not_answer_keeps_no_other_waiting(tmp_path: Pat
         (tmp_path / "other").mkdir()
         healthy = rig.watch(tmp_path / "other")
         rig.ctx.disk = disk = Silent(rig.place.tree)
-        rig.put("hung", FileState.SETTLING, "settling.seen", due_s=rig.ctx.wall_s)
+        names = [f"hung{number}" for number in range(2 * LOOKS)]  # more than a page of them
+        for name in names:
+            rig.put(name, FileState.SETTLING, "settling.seen", due_s=rig.ctx.wall_s)
         rig.put("waits", FileState.DEFERRED, "deferred.network", due_s=rig.ctx.wall_s + 1.0)
         async with rig.at_work() as engine:
             await engine._due()
@@ -57,8 +60,13 @@ async def test_a_watch_that_does_not_answer_keeps_no_other_waiting(tmp_path: Pat
             rig.put("seen", FileState.SETTLING, "settling.seen", due_s=rig.ctx.wall_s)
             rig.clock.forward(2.0)
             await engine._due()
-            for path, before in (("seen", FileState.SETTLING), ("waits", FileState.DEFERRED)):
-                await wait_until(lambda p=path, b=before: rig.at(p).state is not b, what=path)
-            assert rig.at("hung").state is FileState.SETTLING
+            went_on = {"seen": FileState.SETTLING, "waits": FileState.DEFERRED}
+            await wait_until(
+                lambda: all(rig.at(path).state is not was for path, was in went_on.items()),
+                what="the other files",
+            )
+            assert all(rig.at(name).state is FileState.SETTLING for name in names)
             disk.answers.set()
-            await wait_until(lambda: rig.at("hung").state is not FileState.SETTLING, what="hung")
+            await wait_until(
+                lambda: rig.at("hung0").state is not FileState.SETTLING, what="the silent folder"
+            )

@@ -12,6 +12,7 @@ from tests.engine.kit import soon
 from tests.support.waiting import wait_until
 from uploaderd.config import Transfer
 from uploaderd.core.events import Admitted
+from uploaderd.engine.context import Service
 from uploaderd.engine.view import EngineView
 from uploaderd.errors import TransientError
 
@@ -149,3 +150,31 @@ async def test_a_new_session_takes_the_part_size_that_was_measured(rig: Rig) -> 
         assert upload.part_bytes == 10 << 20
         rig.client.held["part"].set()
         await rig.idle()
+
+
+async def test_a_stop_lets_no_part_begin_that_waited_for_its_turn(rig: Rig) -> None:
+    """What comes back after a refusal is left as it is for the next start."""
+    rig.client.held["part"] = asyncio.Event()
+    rig.client.errors["part"] = REFUSED
+    async with rig.at_work() as engine:
+        await fly(rig, places=4, files=4)
+        await wait_until(lambda: rig.client.count("part") == 4, what="four parts")
+        first, rig.client.held["part"] = rig.client.held["part"], asyncio.Event()
+        first.set()
+        await wait_until(lambda: rig.client.count("part") >= 6, what="two of them again")
+        drained = asyncio.create_task(engine.drain(30.0))
+        await soon()
+        rig.client.held["part"].set()
+        assert await drained
+        await soon()
+        assert rig.client.count("part") == 6
+
+
+async def test_a_target_that_left_and_came_back_keeps_no_old_part_waiting(rig: Rig) -> None:
+    """Its parts from before go by the network that they began with."""
+    senders, former = rig.engine.senders, rig.service
+    former.link.flight = replace(former.link.flight, limit=1)
+    later = Service(name=former.name, flavour=former.flavour, client=rig.other)  # type: ignore[arg-type]
+    rig.ctx.services[former.name] = later
+    async with asyncio.timeout(5.0), senders.turn(later), senders.turn(former):
+        assert (former.link.active, later.link.active) == (1, 1)

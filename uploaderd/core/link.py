@@ -25,12 +25,13 @@ class Link:
     Attributes:
         flight: how many parts may fly, and why.
         flying: how many places its files have.
+        active: how many of their requests are under way.
         work: what one connection carries.
     """
 
     def __init__(self, places: int | None = None) -> None:
         self.flight = Flight.begun(places)
-        self.flying = 0
+        self.flying = self.active = 0
         self.work = Work()
         self._rounds = Rounds()
         self._paused_until_s = -math.inf

@@ -94,6 +94,7 @@ class Handling:
             latest=self._turns % LATEST_EVERY == 0,
             unfiled_in=[name for name, until in ctx.resting.items() if until > now_s],
             unasked=[s.name for s in ctx.services.values() if not self.may_ask(s)],
+            looked_at=list(self._looks),
         )
         free = {
             state: [file for file in files if file.id not in passed]

@@ -231,6 +231,7 @@ class Operator:
             there = await ctx.disk(place.tree.identify, filed_as or path)
             if filed_as is not None:
                 await self._must_be_free(place, path)
+                await ctx.keep(ctx.journal.prove)  # moved back unjournalled, it would be a new file
             key = (place.name, there.dev, there.inode)
             ctx.returning[key] = file  # whoever sees it first takes it for this file
             if filed_as is not None:

@@ -53,8 +53,7 @@ class Senders:
         self._ctx = ctx
         self._clock = ctx.clock
         self._runs: dict[str, Sender] = {}
-        self._turns: dict[str, asyncio.Event] = {}
-        self._active: dict[str, int] = {}
+        self._turns: dict[int, asyncio.Event] = {}  # by the identity of a link that is waited for
         self.goodput = Goodput()
         self.in_flight = 0
         self.most = AUTO_MOST
@@ -110,16 +109,17 @@ class Senders:
         """Let one request for a part be under way; wait while there are as many as may be.
 
         A part keeps its place between two attempts, and so do many of them when the service is
-        overloaded: what was halved meanwhile is kept by those that come back, too.
+        overloaded: what was halved meanwhile is kept by those that come back, too. A stop lets none
+        of them begin; whoever stops it cancels them.
         """
-        name = service.name
-        while self._active.get(name, 0) >= service.link.flight.limit:
-            await self._turns.setdefault(name, asyncio.Event()).wait()
-        self._active[name] = self._active.get(name, 0) + 1
+        link = service.link  # not the name: a target that left and came back has another one
+        while self.stopped or link.active >= link.flight.limit:
+            await self._turns.setdefault(id(link), asyncio.Event()).wait()
+        link.active += 1
         try:
             yield
         finally:
-            self._active[name] -= 1
+            link.active -= 1
             self._rouse(service)
 
     def moved(self, service: Service, count: int) -> None:
@@ -162,7 +162,7 @@ class Senders:
 
     def _rouse(self, service: Service) -> None:
         """Let those look again who wait for their turn."""
-        waiting = self._turns.pop(service.name, None)
+        waiting = self._turns.pop(id(service.link), None)
         if waiting is not None:
             waiting.set()
 

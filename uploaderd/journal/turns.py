@@ -38,21 +38,25 @@ class Turns(Questions):
         latest: bool = False,
         unfiled_in: Iterable[str] = (),
         unasked: Iterable[str] = (),
+        looked_at: Iterable[str] = (),
         states: Iterable[str] = TIMED,
     ) -> list[File]:
         """Files whose time has come, the longest overdue first, or the latest.
 
         Left out are files that are to be filed in one of the watches ``unfiled_in``, and those of
-        which one of the targets ``unasked`` would have to be asked.
+        which one of the targets ``unasked`` would have to be asked, and those that settle in one of
+        the watches ``looked_at``.
         """
         order = "due DESC, id DESC" if latest else "due, id"
-        full, silent = frozenset(unfiled_in), tuple(unasked)
+        full, silent, looked = frozenset(unfiled_in), tuple(unasked), frozenset(looked_at)
         rows: list[sqlite3.Row] = []
         for state in states:
             doubted = state == "uncertain" and silent
             asked = f" AND target NOT IN ({_marks(silent)})" if doubted else ""
             for watch in self.watched:
                 if state in _UNFILED and watch in full:
+                    continue
+                if state == "settling" and watch in looked:
                     continue
                 rows += self._all(
                     "SELECT * FROM files INDEXED BY files_turn"
@@ -70,16 +74,23 @@ class Turns(Questions):
         latest: bool = False,
         unfiled_in: Iterable[str] = (),
         unasked: Iterable[str] = (),
+        looked_at: Iterable[str] = (),
     ) -> tuple[dict[str, list[File]], float | None]:
         """What is due now, up to so many of each state, and when the next file will be.
 
         One statement a watch says which states have anything due; only those are read.
         """
-        full, silent = tuple(unfiled_in), tuple(unasked)
+        full, silent, looked = tuple(unfiled_in), tuple(unasked), tuple(looked_at)
         firsts = self._first_due_s()
         found = {
             state: self.due(
-                now_s, limit, latest=latest, unfiled_in=full, unasked=silent, states=(state,)
+                now_s,
+                limit,
+                latest=latest,
+                unfiled_in=full,
+                unasked=silent,
+                looked_at=looked,
+                states=(state,),
             )
             for state, limit in most.items()
             if any(due_s <= now_s for (_, of), due_s in firsts.items() if of == state)
