@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
 import pytest
 
 from tests.engine.ended import failed
 from tests.engine.gates import Gate, go_on, see, table
+from tests.engine.kit import Disk
 from tests.support.waiting import wait_until
 from uploaderd.core.events import Admitted, Refused
 from uploaderd.core.model import Arrival, File, FileState, Filing
@@ -17,13 +18,17 @@ from uploaderd.core.reasons import reason
 from uploaderd.core.verbs import Verb
 from uploaderd.engine.handling import BENCH_S
 from uploaderd.engine.view import EngineView
-from uploaderd.errors import NotApplicableError
+from uploaderd.errors import JournalError, NotApplicableError
 from uploaderd.source import Md5Pass
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from tests.engine.kit import Rig
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 
 async def say(rig: Rig, verb: Verb, file_id: str) -> File:
@@ -344,3 +349,31 @@ async def test_a_retry_has_an_uncertain_file_asked_for_at_once(rig: Rig, waits: 
         await say(rig, Verb.RETRY, "a")
         await rig.turn()
     assert rig.at("a").state is FileState.DONE
+
+
+class Full(Disk):
+    """A journal's thread on which nothing can be taken in."""
+
+    def __init__(self, rig: Rig) -> None:
+        super().__init__()
+        self._refused = rig.journal.intake
+
+    async def __call__(self, function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+        """Run it, or refuse it."""
+        if function == self._refused:
+            raise JournalError("database or disk is full")
+        return await super().__call__(function, *args, **kwargs)
+
+
+async def test_a_retry_that_the_journal_refuses_is_taken_up_by_the_next_scan(rig: Rig) -> None:
+    """The file lies in the spool again by then: under its own id, and only this once."""
+    file, _ = await gave_up(rig)
+    keep = rig.ctx.keep
+    rig.ctx.keep = Full(rig)
+    with pytest.raises(JournalError):
+        await say(rig, Verb.RETRY, file.id)
+    rig.ctx.keep = keep
+    await see(rig, "a.txt")
+    assert table(rig).keys() == {file.id}
+    assert rig.at("a.txt").state is FileState.SETTLING
+    assert not rig.ctx.returning

@@ -65,6 +65,9 @@ class Intake:
         taken = await self._keep({path: seen[path].identity for path in order}, verdicts)
         self._doubt(file.path for file in verdicts.decided.values())
         verdicts.remember(taken, opinion)
+        if ctx.returning:
+            here = {file.id for file in taken}
+            ctx.returning = {k: back for k, back in ctx.returning.items() if back.id not in here}
         for file in taken:
             self._announce(file, verdicts)
         again = verdicts.free_again(taken)

@@ -231,7 +231,6 @@ class Operator:
             there = await ctx.disk(place.tree.identify, filed_as or path)
             if filed_as is not None:
                 await self._must_be_free(place, path)
-                await ctx.keep(ctx.journal.prove)  # moved back unjournalled, it would be a new file
             key = (place.name, there.dev, there.inode)
             ctx.returning[key] = file  # whoever sees it first takes it for this file
             if filed_as is not None:
@@ -241,6 +240,9 @@ class Operator:
             raise NotApplicableError(
                 f"{full_path(file)} cannot be taken up again: {error}", hint=error.hint
             ) from error
+        except JournalError:
+            key = None  # it lies there now: the next scan takes it for this file still
+            raise
         finally:
             if key is not None:
                 ctx.returning.pop(key, None)
