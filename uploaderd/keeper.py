@@ -18,7 +18,7 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 MOST_TOGETHER = 128  # who comes first should not wait for all the others
-GATHERING = 2  # turns of the loop: who was told something just now often asks again at once
+GATHERING = 16  # turns of the loop: who was told something just now often asks again at once
 
 
 class Keeper:

@@ -20,7 +20,7 @@ F = TypeVar("F", bound="Callable[..., Any]")
 
 OLDEST_SQLITE = (3, 37, 0)  # STRICT tables
 BUSY_MS = 5_000
-LOG_BYTES = 16 << 20  # what a long reader made the log grow to is given back
+LOG_BYTES = 16 << 20  # of the log, before it is worked in; what a long reader adds is given back
 
 # Every journal is made in WAL mode before it gets its name, so these bytes never differ
 # (sqlite.org/fileformat2.html, "The Database Header").
@@ -240,6 +240,8 @@ def _connect(path: Path) -> sqlite3.Connection:
         connection.execute("PRAGMA synchronous = FULL")
         connection.execute("PRAGMA foreign_keys = ON")
         connection.execute(f"PRAGMA journal_size_limit = {LOG_BYTES}")
+        pages = int(connection.execute("PRAGMA page_size").fetchone()[0])
+        connection.execute(f"PRAGMA wal_autocheckpoint = {LOG_BYTES // pages}")
         connection.execute("PRAGMA temp_store = MEMORY")  # /tmp may be full, or not ours
         connection.execute("PRAGMA cell_size_check = ON")
     except BaseException:
