@@ -243,3 +243,21 @@ async def test_parts_of_a_real_file_arrive_side_by_side(
     source.close()
     assert b"".join(arrived[b"%d" % number] for number in range(4)) == data
     assert len({body.digest() for body in bodies}) == 4
+
+
+async def test_a_connection_that_ended_by_itself_is_dropped_without_a_word() -> None:
+    """It was closed with something left to send, which left; who waited would wait for ever."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+        transport, _ = await asyncio.get_running_loop().create_connection(
+            asyncio.Protocol, *listener.getsockname()
+        )
+        peer, _ = listener.accept()
+        with peer:
+            transport.write(bytes(64 * MIB))
+            assert transport.get_write_buffer_size()
+            transport.close()
+            while await asyncio.to_thread(peer.recv, MIB):
+                pass
+        sending.drop(transport)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import aiohttp
 from yarl import URL
 
-from uploaderd.client.sending import listen
+from uploaderd.client.sending import drop, listen
 from uploaderd.errors import TargetBlockedError, TransientError
 
 if TYPE_CHECKING:
@@ -77,7 +77,7 @@ class Reply:
         Whoever uses it by now loses it too, and that is right: its answer would be another's.
         """
         if self.line is not None:
-            self.line.abort()
+            drop(self.line)
 
 
 async def exchange(session: aiohttp.ClientSession, asked: Asked, *, stall_s: float) -> Reply:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import select
+from contextlib import suppress
 from typing import TYPE_CHECKING, Protocol
 
 from aiohttp import ClientConnectionResetError
@@ -97,9 +98,11 @@ class Outgoing(Payload):
             await self._stream(writer, self._body)
             await self._step(writer, self._tail, last=True)
         finally:
-            if not self.whole:
-                self.abort()
-            self._running.set_result(None)
+            try:
+                if not self.whole:
+                    self.abort()
+            finally:
+                self._running.set_result(None)
 
     async def _stream(self, writer: AbstractStreamWriter, body: Body) -> None:
         left = body.length
@@ -156,12 +159,22 @@ class Outgoing(Payload):
     def abort(self) -> None:
         """Drop the connection at once, with whatever is still buffered for it."""
         if self.transport is not None:
-            self.transport.abort()
+            drop(self.transport)
 
     async def settled(self) -> None:
         """Wait until the body is no longer touched; at once if it never was."""
         if self._running is not None:
             await asyncio.shield(self._running)
+
+
+def drop(transport: asyncio.WriteTransport) -> None:
+    """Abort a connection, also one that has ended by itself.
+
+    A transport that was closed with something left to send, and has sent it since, has let go of
+    its loop without a mark: asyncio's ``abort`` fails on that one.
+    """
+    with suppress(AttributeError):
+        transport.abort()
 
 
 def _must_be_open(transport: asyncio.WriteTransport | None) -> asyncio.WriteTransport:
