@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from uploaderd.core.plan import Range
     from uploaderd.seams import Offload
 
-STEP_BYTES = 512 * 1024
+STEP_BYTES = 256 * 1024
 _PASS_BYTES = 1 << 20
 
 
