@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.engine.gates import Gate
 from tests.engine.kit import soon
 from tests.support.waiting import wait_until
 from uploaderd.config import Transfer
 from uploaderd.core.events import Admitted
 from uploaderd.engine.context import Service
 from uploaderd.engine.view import EngineView
-from uploaderd.errors import TransientError
+from uploaderd.errors import TargetBlockedError, TransientError
 
 if TYPE_CHECKING:
     from tests.engine.kit import Rig
@@ -24,6 +25,7 @@ pytestmark = pytest.mark.asyncio
 REFUSED = TransientError("too many requests", code="rate_limited", status=429)
 BUSY = TransientError("busy", code="server_error", status=503)
 FAULT = TransientError("a fault", code="server_error", status=500)
+TOO_LARGE = TargetBlockedError("too large", code="part_too_large", status=413)
 BROKE = TransientError("the connection broke", code="network")
 
 
@@ -150,6 +152,31 @@ async def test_a_new_session_takes_the_part_size_that_was_measured(rig: Rig) -> 
         assert upload.part_bytes == 10 << 20
         rig.client.held["part"].set()
         await rig.idle()
+
+
+async def test_a_refusal_outweighs_a_line_that_broke_while_it_was_written_down(rig: Rig) -> None:
+    """One part is refused for good, the other ends before that is known: the file is held."""
+    rig.ctx.transfer = Transfer(files_in_flight=2, parts_in_flight=2, part_bytes=1 << 20)
+    rig.engine.senders.resize()
+    rig.ctx.keep = late = Gate(rig.journal.part_not_stored, early=True)
+    both = rig.client.held["part"] = asyncio.Event()
+
+    def answer() -> None:
+        if rig.client.count("part"):
+            rig.client.errors["part"] = BROKE if "part" in rig.client.errors else TOO_LARGE
+
+    rig.client.meanwhile = answer
+    rig.put("two", content=bytes(2 << 20))
+    async with rig.at_work():
+        await rig.turn()
+        await wait_until(lambda: rig.client.count("part") == 2, what="both parts")
+        both.set()
+        await late.reached()
+        await soon()
+        assert rig.at("two").state == "uploading"
+        late.go.set()
+        await rig.idle()
+    assert (rig.at("two").state, rig.at("two").reason.code) == ("held", "held.part_too_large")
 
 
 async def test_a_stop_lets_no_part_begin_that_waited_for_its_turn(rig: Rig) -> None:

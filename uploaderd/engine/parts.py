@@ -75,6 +75,7 @@ class PartsRun:
         self._moved = asyncio.Event()
         self._ended = asyncio.Event()
         self._verdict: Event | None = None
+        self._hard = False
         self._ahead_s = 0.0  # how far the wall clock was ahead of the boot clock then
         self._broken: UploaderdError | None = None
         self._group: asyncio.TaskGroup | None = None
@@ -129,10 +130,15 @@ class PartsRun:
         return None if self._verdict is None else shifted(self._verdict, moved_s)
 
     def stop(self, event: Event, *, hard: bool) -> None:
-        """End with ``event``; ``hard`` cuts the parts in flight, else they end by themselves."""
-        if self._verdict is None:
+        """End with ``event``; ``hard`` cuts the parts in flight, else they end by themselves.
+
+        The first one counts, but what is hard is known for good: it outweighs what is not, such
+        as a line that broke where another part was refused.
+        """
+        if self._verdict is None or (hard and not self._hard):
             now = self._ctx.clock.now()
             self._verdict, self._ahead_s = event, now.wall_s - now.boot_s
+        self._hard = self._hard or hard
         if hard or self._board.flying == 0:
             self._ended.set()
 
