@@ -75,7 +75,7 @@ async def test_a_file_that_is_given_a_place_while_its_watch_is_let_go_waits_for_
     left: list[Place] = []
     async with listening(rig) as engine:
         journal = rig.journal
-        gate = Gate(journal.queued if moment == "chosen" else journal.record)
+        gate = Gate(journal.queued if moment == "chosen" else journal.record_all)
         rig.ctx.keep = gate
         choosing = asyncio.create_task(engine._admit())
         await gate.reached()

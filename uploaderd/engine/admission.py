@@ -14,6 +14,7 @@ from uploaderd.core.lifecycle import IN_DOUBT, awakened
 from uploaderd.core.model import FileState
 from uploaderd.core.reasons import TARGET_TROUBLE, reason
 from uploaderd.core.schedule import EXPIRY_MARGIN_S, remaining_s
+from uploaderd.engine.batches import apply_all
 from uploaderd.journal import StaleError
 
 if TYPE_CHECKING:
@@ -56,44 +57,62 @@ class Admission:
         for service in list(ctx.services.values()):
             await self._tend_gate(service)
         shut = [s.name for s in ctx.services.values() if not self._takes(s)]
-        passed = {*self._transfers, *benched}
-        limit = ctx.transfer.files_in_flight + len(passed)
         self.postponed, again = {}, False
-        for file in await ctx.keep(ctx.journal.queued, limit, shut, sorted(ctx.full)):
-            if len(self._transfers) >= ctx.transfer.files_in_flight:
+        others: list[Open] | None = None
+        chosen: list[tuple[Service, File]] = []
+        free = ctx.transfer.files_in_flight - len(self._transfers)
+        for file in await self._queued(shut, benched) if free > 0 else ():
+            if len(chosen) >= free:
                 break
-            if file.id in passed:
+            if file.upload is None:
+                if self._is_too_slow(file):
+                    await self._settle_again(file)  # the rate of the hour changed as it waited
+                    again = True
+                    continue
+                others = await self._open_sessions() if others is None else others
+                if not self._in_time(file, others):
+                    break  # what is behind it waits too, or it would never find its time
+            target = await self._place_for(file, chosen)
+            if target is None:
                 continue
-            if file.upload is None and self._is_too_slow(file):
-                await self._settle_again(file)  # the rate of the hour changed while it waited
-                again = True
-            elif file.upload is None and not await self._in_time(file):
-                break  # what is behind it waits too, or it would never find its time
-            else:
-                await self._take_up(file)
-                # Behind a probe the others of its target wait; those of another need not.
-                asked = ctx.services.get(file.target)
-                again = again or (asked is not None and not self._takes(asked))
-        if again:
+            chosen.append((target, file))
+            if file.upload is None and others is not None:
+                others.append(Open(left=file.identity.size, remaining_s=target.life_s))
+        await self._take_up(chosen)
+        # Behind a probe the others of its target wait; those of another need not.
+        if again or any(not self._takes(service) for service, _ in chosen):
             return 0.0  # they stood in the way of others
         return SHUT_TICK_S if shut else TICK_S
 
-    async def _take_up(self, file: File) -> None:
+    async def _queued(self, shut: list[str], benched: Collection[str]) -> list[File]:
+        """What may be chosen from, in order; more than there are places."""
+        ctx = self._ctx
+        passed = {*self._transfers, *benched}
+        limit = ctx.transfer.files_in_flight + len(passed)
+        queued = await ctx.keep(ctx.journal.queued, limit, shut, sorted(ctx.full))
+        return [file for file in queued if file.id not in passed]
+
+    async def _place_for(self, file: File, chosen: list[tuple[Service, File]]) -> Service | None:
+        """The target that takes it now, beside those that were chosen before it; or None."""
         ctx = self._ctx
         place = ctx.places.get(file.watch)
-        if place is not None and place.leaving:  # since those before it were taken up
-            return
+        if place is not None and place.leaving:  # since those before it were chosen
+            return None
         service = ctx.services.get(file.target)
         if service is None:
             await self._retarget(file)
-            return
-        if service.gate.state is GateState.PROBING and self._busy(service):
-            return
-        try:
-            admitted = await ctx.apply(file, Admitted())
-        except StaleError:
-            return
-        self._start(service, admitted)
+            return None
+        probed = service.gate.state is GateState.PROBING
+        if probed and (self._busy(service) or any(other is service for other, _ in chosen)):
+            return None
+        return service
+
+    async def _take_up(self, chosen: list[tuple[Service, File]]) -> None:
+        """Start them; what went on since it was read is left as it is."""
+        pairs = [(file, Admitted()) for _, file in chosen]
+        for (service, _), admitted in zip(chosen, await apply_all(self._ctx, pairs), strict=True):
+            if admitted is not None:
+                self._start(service, admitted)
 
     async def _retarget(self, file: File) -> None:
         """Its target is not configured any more: it takes the watch's, unless it may have arrived.
@@ -123,17 +142,22 @@ class Admission:
         week_s = ctx.week_s(ctx.wall_s)
         return begin_in_s(ctx.limiter.table, week_s, file.identity.size, life_s) != 0
 
-    async def _in_time(self, file: File) -> bool:
-        """Whether a session that is opened for it now can be finished (design, decision 9)."""
-        ctx, service = self._ctx, self._ctx.services.get(file.target)
-        if service is None:
-            return True
-        now, size = ctx.clock.now(), file.identity.size
+    async def _open_sessions(self) -> list[Open]:
+        """What has to be sent within its time already."""
+        ctx = self._ctx
+        now = ctx.clock.now()
         names = [s.name for s in ctx.services.values() if s.gate.admits(now.wall_s)]
-        others = [
+        return [
             Open(left=left, remaining_s=remaining_s(upload, now))
             for upload, left in await ctx.keep(ctx.journal.open_sessions, names)
         ]
+
+    def _in_time(self, file: File, others: list[Open]) -> bool:
+        """Whether a session that is opened for it now can be finished (design, decision 9)."""
+        service = self._ctx.services.get(file.target)
+        if service is None:
+            return True
+        size = file.identity.size
         life_s = service.life_s - EXPIRY_MARGIN_S
         rate_bps = lower(self._goodput.rate_bps(), self._let_through(life_s) / life_s)
         if may_open(size, life_s, others, rate_bps):

@@ -36,13 +36,13 @@ async def awaken_all(ctx: Context, files: Iterable[File]) -> None:
     await apply_all(ctx, [(file, awakened(file, now_s)) for file in files])
 
 
-async def apply_all(ctx: Context, pairs: Sequence[tuple[File, Event]]) -> None:
-    """As ``Context.apply``, many at once; what went on meanwhile is left as it is.
+async def apply_all(ctx: Context, pairs: Sequence[tuple[File, Event]]) -> list[File | None]:
+    """As ``Context.apply``, many at once; None for what went on meanwhile: it is left as it is.
 
     None of these steps may be one that a hook waits for.
     """
     if not pairs:
-        return
+        return []
     now = ctx.clock.now()
     steps = [
         (file, decide(file, event, now), type(event).__name__.lower()) for file, event in pairs
@@ -56,3 +56,4 @@ async def apply_all(ctx: Context, pairs: Sequence[tuple[File, Event]]) -> None:
     for (before, decision, _), after in zip(steps, kept, strict=True):
         if after is not None:
             ctx.applied(before, decision, after)
+    return kept

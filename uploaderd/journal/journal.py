@@ -14,7 +14,7 @@ from uploaderd.journal.errands import Errands, owe
 from uploaderd.journal.following import Following
 from uploaderd.journal.retention import Retention
 from uploaderd.journal.rows import upload_values
-from uploaderd.journal.store import StaleError
+from uploaderd.journal.store import StaleError, savepoint
 from uploaderd.journal.together import Together
 
 if TYPE_CHECKING:
@@ -79,14 +79,15 @@ class Journal(Together, Counting, Following, Configured, turns.Turns, Errands, R
         """Keep many transitions of files that owe nobody a hook; None for one that went on."""
         kept: list[File | None] = []
         with self.transaction() as db:
-            for step in steps:
-                db.execute("SAVEPOINT step")
+            for before, decision, event in steps:
                 try:
-                    kept.append(writing.record(db, *step))
+                    if decision.abandon is None and not decision.cut_off:
+                        kept.append(writing.record(db, before, decision, event))
+                        continue
+                    with savepoint(db):  # it writes before it knows whether the file went on
+                        kept.append(writing.record(db, before, decision, event))
                 except StaleError:
-                    db.execute("ROLLBACK TO step")
                     kept.append(None)
-                db.execute("RELEASE step")
         return kept
 
     def assembled(

@@ -268,6 +268,19 @@ def roll_back(connection: sqlite3.Connection) -> None:
             connection.execute("ROLLBACK")
 
 
+@contextmanager
+def savepoint(connection: sqlite3.Connection) -> Iterator[None]:
+    """Take back what the block wrote where its row went on meanwhile; all else is kept."""
+    connection.execute("SAVEPOINT step")
+    try:
+        yield
+    except StaleError:
+        connection.execute("ROLLBACK TO step")
+        connection.execute("RELEASE step")
+        raise
+    connection.execute("RELEASE step")
+
+
 def _sync_folder(path: Path) -> None:
     """Make a name in a folder durable (fsync(2): a new file's entry needs its own)."""
     folder = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
