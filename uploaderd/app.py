@@ -15,6 +15,7 @@ from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING
 
 from uploaderd import __version__, logs
+from uploaderd.aside import Aside
 from uploaderd.client import open_session
 from uploaderd.clock import SystemClock
 from uploaderd.engine.context import Context
@@ -30,6 +31,7 @@ from uploaderd.wiring import Seams, Wiring, keys_of, seconds_of_week, speak
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from contextlib import AbstractContextManager
 
     from uploaderd.config import Config
     from uploaderd.config.secrets import Secret
@@ -78,9 +80,8 @@ async def run(
     seams = seams or Seams()
     async with AsyncExitStack() as stack:
         stack.enter_context(StateLock(config.daemon.state_dir))
-        keep = Keeper(
-            stack.enter_context(seams.threads("journal", 1)), asyncio.get_running_loop().time
-        )
+        thread = stack.enter_context(seams.threads("journal", 1))
+        keep = Keeper(thread, asyncio.get_running_loop().time, Aside())
         wiring = await _begin(stack, env, seams, lag)
         engine = await _wire(stack, config, keys, wiring, keep)
         look = Onlooker(stack.enter_context(seams.threads("reader", 1)), keep)
@@ -111,7 +112,12 @@ async def _wire(
 ) -> Engine:
     """Make everything, in the order in which it is needed."""
     journal = Journal(config.daemon.state_dir / JOURNAL)
-    journal.measure = wiring.metrics.commit
+
+    def committing() -> AbstractContextManager[object]:
+        keep.over()
+        return wiring.metrics.commit()
+
+    journal.measure = committing
     keep.together = journal.together
     stack.push_async_callback(keep, journal.close)
     await _open(journal, keep.thread, wiring.trouble)

@@ -12,6 +12,7 @@ from uploaderd.journal.together import Outcome, each
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from uploaderd.aside import Aside
     from uploaderd.seams import Offload
 
 P = ParamSpec("P")
@@ -31,6 +32,7 @@ class Keeper:
     Args:
         thread: that thread.
         time_s: seconds of a clock that stands still in a suspend, as the loop's timers do.
+        aside: has the loop stand aside while the statements of a group run.
 
     Attributes:
         together: makes several calls, each to its own outcome.
@@ -39,13 +41,16 @@ class Keeper:
         why: what was found then.
     """
 
-    def __init__(self, thread: Offload, time_s: Callable[[], float]) -> None:
+    def __init__(
+        self, thread: Offload, time_s: Callable[[], float], aside: Aside | None = None
+    ) -> None:
         self.thread = thread
         self.together: Callable[[Sequence[partial[Any]]], list[Outcome]] = each
         self.since_s: float | None = None
         self.damaged = asyncio.Event()
         self.why: DamagedError | None = None
         self._time_s = time_s
+        self._aside = aside
         self._waiting: list[tuple[partial[Any], asyncio.Future[Any]]] = []
         self._handed: list[tuple[partial[Any], asyncio.Future[Any]]] = []
         self._at_work: asyncio.Task[None] | None = None
@@ -65,17 +70,32 @@ class Keeper:
 
     async def _work(self) -> None:
         """Hand over what waits until nothing does."""
+        aside, loop = self._aside, asyncio.get_running_loop()
         while self._waiting:
             for _ in range(GATHERING):
                 await asyncio.sleep(0)
             self._handed = self._waiting[:MOST_TOGETHER]
             del self._waiting[:MOST_TOGETHER]
-            outcomes = await self.thread(self.together, [call for call, _ in self._handed])
+            if aside is not None:
+                aside.begin()
+                loop.call_soon(aside.wait)  # as soon as it is handed over
+            outcomes = await self.thread(self._make, [call for call, _ in self._handed])
             handed, self._handed = self._handed, []
             for (_, answer), outcome in zip(handed, outcomes, strict=True):
                 self._tell(answer, outcome)
             # Who waited behind it has waited for that one.
             self.since_s = self._time_s() if self._waiting else None
+
+    def _make(self, calls: Sequence[partial[Any]]) -> list[Outcome]:
+        try:
+            return self.together(calls)
+        finally:
+            self.over()
+
+    def over(self) -> None:
+        """What is left of a group needs no interpreter; for the journal's thread."""
+        if self._aside is not None:
+            self._aside.over()
 
     def _ended(self, work: asyncio.Task[None]) -> None:
         """Leave nobody waiting, also where the work was cancelled before its first step."""

@@ -5,10 +5,13 @@ from __future__ import annotations
 import asyncio
 import os
 from dataclasses import replace
+from itertools import pairwise
 from typing import TYPE_CHECKING, ParamSpec, TypeVar, cast
 
 import pytest
 
+from tests.engine import gates
+from tests.support.waiting import wait_until
 from uploaderd.client.replies import RemoteFile
 from uploaderd.clock import SystemClock
 from uploaderd.config import Retry, Transfer
@@ -39,6 +42,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from uploaderd.client import Client
+    from uploaderd.engine.transfer import Transfer as Transferring
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -377,6 +381,70 @@ async def test_a_limit_that_was_just_set_counts_before_it_is_measured(ctx: Conte
     await engine.operator.unlimit()
     await engine.admission.step([])
     assert started == ["waits"]
+
+
+async def test_the_free_places_are_given_together(ctx: Context) -> None:
+    """In one transaction; a file that went on since it was chosen takes no other's place along."""
+    engine, started = Engine(ctx), []
+    engine.admission._start = lambda _, file: started.append(file.id)
+    identity = Identity(dev=1, inode=2, size=3, mtime_ns=4, ctime_ns=5)
+    for n in range(4):
+        put(ctx, b"%d" % n, FileState.QUEUED, "queued.slot", replace(identity, inode=n))
+    ctx.transfer = Transfer(files_in_flight=3)
+    ctx.keep = gate = gates.Gate(ctx.journal.record_all, early=True)
+    giving = asyncio.create_task(engine.admission.step([]))
+    await gate.reached()
+    gone = ctx.journal.file("1")
+    assert gone is not None
+    await ctx.apply(gone, Held(reason=reason("held.operator")))
+    gate.go.set()
+    await giving
+    assert started == ["0", "2"]
+    await engine.admission.step([])
+    assert started == ["0", "2", "3"]
+
+
+async def test_no_more_places_are_given_than_are_free(ctx: Context) -> None:
+    """One of three is taken, so two of four files get one."""
+    engine, started = Engine(ctx), []
+    engine.admission._start = lambda _, file: started.append(file.id)
+    identity = Identity(dev=1, inode=2, size=3, mtime_ns=4, ctime_ns=5)
+    for n in range(4):
+        put(ctx, b"%d" % n, FileState.QUEUED, "queued.slot", replace(identity, inode=n))
+    ctx.transfer = Transfer(files_in_flight=3)
+    engine.transfers["another"] = cast("Transferring", None)
+    await engine.admission.step([])
+    assert started == ["0", "1"]
+
+
+async def test_who_is_given_a_place_beside_it_counts_as_open(ctx: Context) -> None:
+    """At the measured rate an hour carries either file, not both: the second waits."""
+    engine, started = Engine(ctx), []
+    engine.senders.goodput.begin(0.0)
+    engine.senders.goodput.add(10_000, 10.0)
+    engine.admission._start = lambda _, file: started.append(file.id)
+    identity = Identity(dev=1, inode=2, size=2_000_000, mtime_ns=4, ctime_ns=5)
+    for n in range(2):
+        put(ctx, b"%d" % n, FileState.QUEUED, "queued.slot", replace(identity, inode=n))
+    await engine.admission.step([])
+    assert started == ["0"]
+    assert engine.admission.postponed["1"].code == "queued.deadline"
+
+
+async def test_a_loop_that_is_woken_all_the_time_keeps_its_steps_apart(ctx: Context) -> None:
+    """One look serves all that ended meanwhile."""
+    engine, began_s = Engine(ctx), list[float]()
+    clock, wake = asyncio.get_running_loop().time, asyncio.Event()
+
+    async def step() -> float:
+        began_s.append(clock())
+        wake.set()
+        return 5.0
+
+    loop = asyncio.create_task(engine._loop("due", wake, step, apart_s=0.01))
+    await wait_until(lambda: len(began_s) >= 5, what="five steps")
+    loop.cancel()
+    assert all(later - sooner > 0.009 for sooner, later in pairwise(began_s))
 
 
 async def test_a_probed_target_hides_no_other(ctx: Context) -> None:

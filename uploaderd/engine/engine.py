@@ -47,6 +47,7 @@ log = logs.get(__name__)
 CHECK_S = 60.0  # how often waits that make no sense are looked for
 # Its looks at the disk stand in line behind copies of whole files.
 IN_NO_HURRY = frozenset({"retention"})
+TURN_S = 0.01  # between two looks for what is due, so that one serves all that ended meanwhile
 SET_BACK_S = 1.0  # a step of the wall clock; less is its steering
 AT_WORK = frozenset({FileState.UPLOADING, FileState.COMPLETING})
 
@@ -98,7 +99,7 @@ class Engine:
             self._group = group
             for place in list(self.ctx.places.values()):
                 self._watching.start(group, place)
-            group.create_task(self._loop("due", self.ctx.wakes.due, self._due))
+            group.create_task(self._loop("due", self.ctx.wakes.due, self._due, apart_s=TURN_S))
             group.create_task(self._loop("admission", self.ctx.wakes.admission, self._admit))
             group.create_task(self._loop("cancels", self.ctx.wakes.cancels, self._cancel))
             group.create_task(self._loop("errands", self.ctx.wakes.errands, self._errands.step))
@@ -182,10 +183,19 @@ class Engine:
     # The loops
 
     async def _loop(
-        self, name: str, wake: asyncio.Event, step: Callable[[], Awaitable[float]]
+        self,
+        name: str,
+        wake: asyncio.Event,
+        step: Callable[[], Awaitable[float]],
+        *,
+        apart_s: float = 0.0,
     ) -> None:
-        """Do a step, then wait for its event or its time; trouble only delays the next one."""
+        """Do a step, then wait for its event or its time; trouble only delays the next one.
+
+        However often it is woken, its steps begin ``apart_s`` after each other at least.
+        """
         while True:
+            began_s = asyncio.get_running_loop().time()
             if name not in IN_NO_HURRY:
                 self._pulse.working(name)
             try:
@@ -206,6 +216,10 @@ class Engine:
             if name not in IN_NO_HURRY:
                 self._pulse.waiting(name, pause_s)
             await wait_for(wake, pause_s)
+            left_s = began_s + apart_s - asyncio.get_running_loop().time()
+            if left_s > 0:
+                await asyncio.sleep(left_s)
+                wake.clear()
 
     async def _cancel(self) -> float:
         """Cancel what was abandoned; return when to look again."""
