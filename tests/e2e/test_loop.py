@@ -30,6 +30,7 @@ ALLOWED = {
     "client.sending.listen: select.poll.poll": "it is asked with no time to wait",
     "source.Source.readinto_cached: posix.preadv": "with RWF_NOWAIT it copies, or says no",
     "source.Source.close: posix.close": "nothing was written, so nothing is flushed",
+    "aside.Aside.wait: _thread.lock.acquire": "4 ms at most, while the journal's statements run",
     "*: _thread.lock.acquire": "starting a thread; held for as long as that takes",
     "*: _thread.RLock.acquire": "logging's own, held for one line",
     "*: _thread.RLock.__enter__": "the same",
