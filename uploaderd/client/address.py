@@ -136,32 +136,38 @@ class _Header(str):
         return "'[key]'"
 
 
-def headers(address: TargetAddress, key: Key, request_id: str) -> dict[str, str]:
-    """The headers of every request: who asks, as what, and which attempt this is.
+class Who:
+    """Who asks a target: the headers that are the same for all requests with one key.
+
+    Attributes:
+        secret: the key.
 
     Raises:
         TargetBlockedError: the key holds characters that no header can carry.
     """
-    secret = key.reveal()
-    if not (secret.isascii() and (secret + "x").isprintable()):
-        raise TargetBlockedError(
-            f"the key of target {address.name!r} holds characters that no key has",
-            code="auth",
-            hint="check the file or the variable that the key comes from",
-        )
-    found = {
-        "Accept": "application/json",
-        "User-Agent": f"uploaderd/{__version__}",
-        "X-Client-Request-Id": request_id,
-    }
-    if address.flavour == Flavour.AZURE:
+
+    __slots__ = ("_same", "secret")
+
+    def __init__(self, address: TargetAddress, secret: str) -> None:
+        if not (secret.isascii() and (secret + "x").isprintable()):
+            raise TargetBlockedError(
+                f"the key of target {address.name!r} holds characters that no key has",
+                code="auth",
+                hint="check the file or the variable that the key comes from",
+            )
+        self.secret = secret
+        self._same = {"Accept": "application/json", "User-Agent": f"uploaderd/{__version__}"}
+        if address.flavour == Flavour.AZURE:
+            if secret:
+                self._same["api-key"] = _Header(secret)
+            return
         if secret:
-            found["api-key"] = _Header(secret)
-        return found
-    if secret:
-        found["Authorization"] = _Header(f"Bearer {secret}")
-    if address.organization:
-        found["OpenAI-Organization"] = address.organization
-    if address.project:
-        found["OpenAI-Project"] = address.project
-    return found
+            self._same["Authorization"] = _Header(f"Bearer {secret}")
+        if address.organization:
+            self._same["OpenAI-Organization"] = address.organization
+        if address.project:
+            self._same["OpenAI-Project"] = address.project
+
+    def headers(self, request_id: str) -> dict[str, str]:
+        """The headers of one request: who asks, as what, and which attempt this is."""
+        return {**self._same, "X-Client-Request-Id": request_id}

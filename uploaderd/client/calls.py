@@ -9,12 +9,11 @@ import ssl
 from dataclasses import dataclass
 from itertools import count, pairwise
 from typing import TYPE_CHECKING, Any
-from uuid import uuid4
 
 import aiohttp
 
 from uploaderd.client import sending
-from uploaderd.client.address import Paths, headers
+from uploaderd.client.address import Paths, Who
 from uploaderd.client.exchange import CONNECT_S, Answer, Asked, CleanRequest, Reply, exchange
 from uploaderd.client.replies import Reader, RemoteFile, RemoteUpload
 from uploaderd.core.retry import Call
@@ -118,6 +117,8 @@ class Client:
         self._address = address
         self._paths = Paths(address)
         self._key = key
+        self._who: Who | None = None
+        self._boundaries = sending.Boundaries()
         self._stall_s = stall_s
         self._session = session
         self._observe = observe
@@ -156,7 +157,7 @@ class Client:
             Call.PART,
             "POST",
             self._paths.upload(upload_id, "parts"),
-            sending.part(body, uuid4().hex),
+            sending.part(body, self._boundaries.fresh()),
             request_id,
         )
         return reader.part(reply, upload_id=upload_id)
@@ -236,19 +237,27 @@ class Client:
     async def _ask(
         self, call: Call, method: str, url: str, body: Outgoing | None, request_id: str
     ) -> tuple[Reply, Reader]:
+        who = self._asking()
         asked = Asked(
             method=method,
             url=url,
-            headers=headers(self._address, self._key, request_id),
+            headers=who.headers(request_id),
             body=body,
             limit=_PAGE_BYTES if call is Call.LIST else _REPLY_BYTES,
             tls=self._trust(),
         )
         reply = await self._exchange(call, asked)
-        reader = Reader(self._key.reveal())
+        reader = Reader(who.secret)
         if reply.status not in {200, 201}:
             raise reader.refuse(call, reply)
         return reply, reader
+
+    def _asking(self) -> Who:
+        """Who asks, with the key as it is now."""
+        secret = self._key.reveal()
+        if self._who is None or self._who.secret != secret:
+            self._who = Who(self._address, secret)
+        return self._who
 
     async def _exchange(self, call: Call, asked: Asked) -> Reply:
         clock = asyncio.get_running_loop().time

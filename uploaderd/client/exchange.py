@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
 import socket
 import struct
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
 
 import aiohttp
 from yarl import URL
@@ -18,7 +18,8 @@ from uploaderd.errors import TargetBlockedError, TransientError
 
 if TYPE_CHECKING:
     import ssl
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Mapping
+    from types import TracebackType
 
     from aiohttp.connector import Connection
 
@@ -29,6 +30,9 @@ _CONNECTIONS = 4  # taken from the pool at most until one is clean
 _HEAD_BYTES = 1 << 20  # more than any head of a reply
 _LOOK_MAX_S = 1.0  # between two looks
 _LOOKS = 8  # how often a stall's time is divided to look whether bytes moved
+# asyncio asks for 256 KiB at a time, and malloc has so much mapped and unmapped by the kernel anew
+# for each reply of some hundred bytes; this much it has at hand.
+_RECEIVE_BYTES = 64 * 1024
 _TCP_INFO_BYTES = 136
 _TCP_INFO_MOVED = 120  # of struct tcp_info: tcpi_bytes_acked, then tcpi_bytes_received; linux/tcp.h
 
@@ -57,7 +61,7 @@ class Reply:
     """An answer whose status was seen.
 
     Attributes:
-        headers: names in lower case; of a repeated one the first value.
+        headers: by name in any case; of a repeated one the first value.
         body: as much of it as arrived, within the limit.
         cut: why ``body`` is not all of it, or empty.
         unasked: the answer came before the request had been sent whole.
@@ -96,9 +100,10 @@ async def exchange(session: aiohttp.ClientSession, asked: Asked, *, stall_s: flo
     pulse = _Pulse(body, stall_s, most_bytes=asked.limit + _HEAD_BYTES)
     try:
         try:
-            async with asyncio.timeout(stall_s) as alarm:
-                with pulse.watching(alarm):
-                    return await _attempt(session, asked, pulse)
+            async with pulse:
+                if body is not None:
+                    await body.pack()
+                return await _attempt(session, asked, pulse)
         finally:
             if body is not None:
                 await body.settled()
@@ -108,7 +113,7 @@ async def exchange(session: aiohttp.ClientSession, asked: Asked, *, stall_s: flo
             if body.error is not None and isinstance(exc, Exception):
                 raise body.error from None
         if isinstance(exc, (aiohttp.ClientError, TimeoutError, OSError)):
-            raise _foreign(exc, body, pulse, stalled=alarm.expired()) from exc
+            raise _foreign(exc, body, pulse) from exc
         raise
 
 
@@ -137,14 +142,22 @@ class CleanRequest(aiohttp.ClientRequest):
 
     async def send(self, conn: Connection) -> aiohttp.ClientResponse:
         """Send it, unless the connection is not clean."""
-        await listen(conn.transport)
+        transport: Any = conn.transport
+        await listen(transport)
         protocol = conn.protocol
         if protocol is None or protocol.should_close or not protocol.is_connected():
             raise _UncleanError("the service closed the connection or spoke before it was asked")
+        if hasattr(transport, "max_size"):
+            transport.max_size = _RECEIVE_BYTES
         response = await super().send(conn)
         if isinstance(response, Answer):
-            response.line = conn.transport
+            response.line = transport
         return response
+
+
+@lru_cache(maxsize=128)
+def _url(text: str) -> URL:
+    return URL(text, encoded=True)
 
 
 async def _ask(session: aiohttp.ClientSession, asked: Asked) -> aiohttp.ClientResponse:
@@ -153,16 +166,13 @@ async def _ask(session: aiohttp.ClientSession, asked: Asked) -> aiohttp.ClientRe
         try:
             return await session.request(
                 asked.method,
-                URL(asked.url, encoded=True),
+                _url(asked.url),
                 headers=asked.headers,
                 data=asked.body,
                 skip_auto_headers=("Content-Type",) if asked.body is None else (),
                 allow_redirects=False,
                 raise_for_status=False,
                 ssl=asked.tls,
-                timeout=aiohttp.ClientTimeout(
-                    total=None, connect=None, sock_connect=CONNECT_S, sock_read=None
-                ),
             )
         except _UncleanError:
             if not left:
@@ -180,14 +190,11 @@ async def _attempt(session: aiohttp.ClientSession, asked: Asked, pulse: _Pulse) 
             asked.body.transport = None  # back in the pool, and perhaps another request's already
     finally:
         response.close()
-    headers: dict[str, str] = {}
-    for name, value in response.headers.items():
-        headers.setdefault(name.lower(), value)
     if asked.body is not None and asked.body.error is not None:
         raise asked.body.error
     return Reply(
         status=response.status,
-        headers=headers,
+        headers=response.headers,
         body=body,
         cut=cut,
         unasked=unasked,
@@ -199,7 +206,7 @@ async def _read(response: aiohttp.ClientResponse, limit: int, pulse: _Pulse) -> 
     """Read a reply's body; a status that was seen is worth more than a body that breaks off."""
     found = bytearray()
     try:
-        async for some in response.content.iter_any():
+        while some := await response.content.readany():
             pulse.received += len(some)
             found += some
             if len(found) > limit:
@@ -218,50 +225,60 @@ class _Pulse:
     for ever without becoming a reply, such as provisional replies without end, raises the alarm
     as well.
 
+    Used as a context manager, it raises TimeoutError in place of the block.
+
     Attributes:
+        received: bytes of the reply's body.
+        answered: a status was seen.
         flooded: more came than any reply has.
     """
 
     def __init__(self, body: Outgoing | None, stall_s: float, *, most_bytes: int) -> None:
         self._body = body
         self._stall_s = stall_s
+        self._look_s = min(stall_s / _LOOKS, _LOOK_MAX_S)
         self._most_bytes = most_bytes
         self._received_before: int | None = None  # on this connection, when it was first looked at
-        self.flooded = False
+        self._alarm = asyncio.timeout(None)
+        self._loop = asyncio.get_running_loop()
         self._timer: asyncio.TimerHandle | None = None
         self._last: tuple[int, ...] = ()
+        self._moved_s = 0.0
+        self.flooded = False
         self.received = 0
         self.answered = False
 
-    @contextlib.contextmanager
-    def watching(self, alarm: asyncio.Timeout) -> Iterator[None]:
+    async def __aenter__(self) -> None:
         """Look every now and then, until the block ends."""
-        self._last = self._reading()
-        self._again(alarm)
-        try:
-            yield
-        finally:
-            if self._timer is not None:
-                self._timer.cancel()
+        self._moved_s = self._loop.time()
+        self._timer = self._loop.call_at(self._moved_s + self._look_s, self._look)
+        await self._alarm.__aenter__()
 
-    def _again(self, alarm: asyncio.Timeout) -> None:
-        loop = asyncio.get_running_loop()
-        wait_s = min(self._stall_s / _LOOKS, _LOOK_MAX_S)
-        self._timer = loop.call_later(wait_s, self._look, alarm)
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Look no more."""
+        if self._timer is not None:
+            self._timer.cancel()
+        await self._alarm.__aexit__(kind, error, trace)
 
-    def _look(self, alarm: asyncio.Timeout) -> None:
-        reading = self._reading()
-        if alarm.expired():
-            return
-        now_s = asyncio.get_running_loop().time()
-        if self.flooded:
-            alarm.reschedule(now_s)
-            return
-        waits = self._body is not None and self._body.waits
-        if reading != self._last or waits:
-            self._last = reading
-            alarm.reschedule(now_s + self._stall_s)
-        self._again(alarm)
+    @property
+    def stalled(self) -> bool:
+        """The alarm was raised."""
+        return self._alarm.expired()
+
+    def _look(self) -> None:
+        reading, now_s = self._reading(), self._loop.time()
+        if reading != self._last or (self._body is not None and self._body.waits):
+            self._last, self._moved_s = reading, now_s
+        left_s = self._moved_s + self._stall_s - now_s
+        if self.flooded or left_s <= 0:
+            self._alarm.reschedule(now_s)
+        else:
+            self._timer = self._loop.call_at(now_s + min(self._look_s, left_s), self._look)
 
     def _reading(self) -> tuple[int, ...]:
         """Counters of which one changes if a byte moved."""
@@ -296,7 +313,7 @@ def _moved(transport: asyncio.WriteTransport) -> tuple[int, ...]:
 
 
 def _foreign(
-    exc: Exception, body: Outgoing | None, pulse: _Pulse, *, stalled: bool
+    exc: Exception, body: Outgoing | None, pulse: _Pulse
 ) -> TransientError | TargetBlockedError:
     """Map what aiohttp raised into our own tree."""
     unsent = isinstance(
@@ -313,11 +330,11 @@ def _foreign(
         return TransientError("what came back has no end", code="bad_reply", acted=acted)
     if isinstance(exc, aiohttp.ClientResponseError):
         return TransientError("what came back is not HTTP", code="bad_reply", acted=acted)
-    return TransientError(_story(exc, body, pulse, stalled=stalled), code="network", acted=acted)
+    return TransientError(_story(exc, body, pulse), code="network", acted=acted)
 
 
-def _story(exc: Exception, body: Outgoing | None, pulse: _Pulse, *, stalled: bool) -> str:
-    if stalled:
+def _story(exc: Exception, body: Outgoing | None, pulse: _Pulse) -> str:
+    if pulse.stalled:
         return f"no byte moved for a while: {_progress(body, pulse)}"
     if isinstance(exc, aiohttp.ConnectionTimeoutError):
         return f"no connection within {CONNECT_S:.0f} s"

@@ -234,13 +234,14 @@ def _parse(body: bytes) -> object:
     """
     text = body.decode("utf-8-sig", "replace")
     try:
-        found: object = json.loads(text, parse_constant=_no_constant, parse_int=_int)
+        found: object = _READ(text)
         if "\\u" in text:  # half of a surrogate pair can be escaped, but never encoded
             plain = _HALF.sub("\ufffd", json.dumps(found, ensure_ascii=False))
             found = json.loads(plain, parse_int=_int)
     except (ValueError, RecursionError):
         return None
-    return None if _is_deep(found) else found
+    brackets = text.count("{") + text.count("[")  # as many as there are levels, at least
+    return None if brackets >= _LEVELS and _is_deep(found) else found
 
 
 def _is_deep(found: object) -> bool:
@@ -261,6 +262,9 @@ def _int(digits: str) -> int | float:
 
 def _no_constant(name: str) -> object:
     raise ValueError(f"{name} is not JSON")
+
+
+_READ = json.JSONDecoder(parse_constant=_no_constant, parse_int=_int).decode
 
 
 def _error_object(text: bytes) -> dict[str, Any] | None:

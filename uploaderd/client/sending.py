@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import select
 from contextlib import suppress
+from hashlib import blake2b
+from itertools import count
 from typing import TYPE_CHECKING, Protocol
 
 from aiohttp import ClientConnectionResetError
@@ -18,12 +21,14 @@ if TYPE_CHECKING:
     from aiohttp.abc import AbstractStreamWriter
 
 _TURNS = 8  # of the loop, to read what the service already said before more is sent to it
+_SMALL_BYTES = 64 * 1024  # of a body that leaves together with its request's head
 
 
 class Body(Protocol):
     """A part's bytes. Iterated once; a fresh one is made for each attempt.
 
     What it yields must stay as it is until the next step is asked for, and may change after that.
+    Whoever asks for the next step has handed the last one to the connection, or does so at once.
     """
 
     @property
@@ -37,7 +42,7 @@ class Body(Protocol):
 
 
 class Outgoing(Payload):
-    """A request's body on its way.
+    """A request's body on its way: in one write where it is small, else in steps.
 
     Attributes:
         handed: bytes of the request's body that were handed to the transport.
@@ -54,6 +59,9 @@ class Outgoing(Payload):
         self._body = body
         self._tail = tail
         self._size = len(head) + (0 if body is None else body.length) + len(tail)
+        self._packed = head + tail if body is None else None
+        self._steps: AsyncIterator[bytes | memoryview] | None = None
+        self._first: bytes | memoryview = b""
         self._running: asyncio.Future[None] | None = None
         self.handed = 0
         self.whole = False
@@ -87,16 +95,13 @@ class Outgoing(Payload):
         whose body went wrong can never look complete to the service.
         """
         del content_length  # fixed at construction
-        self._running = asyncio.get_running_loop().create_future()
         self.transport = writer.transport
+        self._running = asyncio.get_running_loop().create_future()
         try:
-            if self._body is None:
-                await self._step(writer, self._head + self._tail, last=True)
-                return
-            _keep_nothing(self.transport)
-            await self._step(writer, self._head)
-            await self._stream(writer, self._body)
-            await self._step(writer, self._tail, last=True)
+            if self._packed is not None:
+                await self._send_packed(writer, self._packed)
+            elif self._body is not None:
+                await self._send_in_steps(writer, self._body)
         finally:
             try:
                 if not self.whole:
@@ -104,57 +109,92 @@ class Outgoing(Payload):
             finally:
                 self._running.set_result(None)
 
-    async def _stream(self, writer: AbstractStreamWriter, body: Body) -> None:
-        left = body.length
-        steps = aiter(body)
+    async def pack(self) -> None:
+        """Take a small body from its source, before there is a connection for it.
+
+        By the time that there is one, the whole request can leave in one write. A body that gives
+        only some of it at first, since the bandwidth is limited, is sent in steps all the same.
+
+        Raises:
+            Exception: whatever the body's own iteration raised, as it was raised.
+        """
+        if self._body is None or self._body.length > _SMALL_BYTES:
+            return
+        first = await self._next(self._body)
+        if len(first) == self._body.length:
+            self._packed = b"".join((self._head, first, self._tail))
+        else:
+            self._first = first
+
+    async def _send_packed(self, writer: AbstractStreamWriter, packed: bytes) -> None:
+        """Send everything over a connection that was found to be clean (``CleanRequest``)."""
+        _must_be_open(self.transport)
+        if self._body is not None:
+            more = await self._next(self._body)  # its end, at which it counts its bytes, or fails
+            self._must_be_exact(self._body, self._body.length + len(more))
+        await self._hand(writer, packed, last=True)
+
+    async def _send_in_steps(self, writer: AbstractStreamWriter, body: Body) -> None:
+        _keep_nothing(self.transport)
+        await self._step(writer, self._head)
+        sent, step = 0, self._first
+        try:
+            while step or (step := await self._next(body)):
+                sent += len(step)
+                if sent > body.length:
+                    break
+                await self._step(writer, step)
+                step = b""
+        finally:
+            await self._end_steps()
+        self._must_be_exact(body, sent)
+        await listen(self.transport)
+        await self._hand(writer, self._tail, last=True)
+
+    async def _next(self, body: Body) -> bytes | memoryview:
+        """The body's next step that holds anything; nothing at its end."""
+        if self._steps is None:
+            self._steps = aiter(body)
         try:
             while True:
-                try:
-                    step = await anext(steps)
-                except StopAsyncIteration:
-                    break
-                except Exception as exc:
-                    self.error = exc
-                    raise
-                left -= len(step)
-                if left < 0:
-                    break
+                step = await anext(self._steps, None)
+                if step is None:
+                    return b""
                 if step:
-                    await self._step(writer, step)
-        finally:
-            close = getattr(steps, "aclose", None)
-            if close is not None:
-                await close()
-        if left:
+                    return step
+        except Exception as exc:
+            self.error = exc
+            raise
+
+    def _must_be_exact(self, body: Body, count: int) -> None:
+        if count != body.length:
             self.error = ChangedError(
                 f"the part should have {body.length} bytes but has "
-                + ("more" if left < 0 else f"only {body.length - left}")
+                + ("more" if count > body.length else f"only {count}")
             )
             raise self.error
 
-    async def _step(
-        self, writer: AbstractStreamWriter, step: bytes | memoryview, *, last: bool = False
-    ) -> None:
-        """Send some bytes and, unless they are the last, wait until the kernel has them all."""
-        await listen(self.transport)
-        _must_be_open(self.transport)
-        self.handed += len(step)
-        self.whole = last
-        await writer.write(step)
-        if not last:
-            await self._let_go(writer)
-
-    async def _let_go(self, writer: AbstractStreamWriter) -> None:
-        """Wait until the transport holds nothing that it was given, after a turn for others.
+    async def _step(self, writer: AbstractStreamWriter, step: bytes | memoryview) -> None:
+        """Send some bytes and wait, after a turn for others, until the kernel has them all.
 
         The body uses the same memory for its next step, and a transport keeps what it could not
         send at once, from Python 3.12 on without a copy.
         """
+        await listen(self.transport)
+        await self._hand(writer, step)
         while True:
             await asyncio.sleep(0)
             if not _must_be_open(self.transport).get_write_buffer_size():
                 return
             await writer.drain()
+
+    async def _hand(
+        self, writer: AbstractStreamWriter, some: bytes | memoryview, *, last: bool = False
+    ) -> None:
+        _must_be_open(self.transport)
+        self.handed += len(some)
+        self.whole = last
+        await writer.write(some)
 
     def abort(self) -> None:
         """Drop the connection at once, with whatever is still buffered for it."""
@@ -163,8 +203,15 @@ class Outgoing(Payload):
 
     async def settled(self) -> None:
         """Wait until the body is no longer touched; at once if it never was."""
-        if self._running is not None:
+        if self._running is not None and not self._running.done():
             await asyncio.shield(self._running)
+        await self._end_steps()
+
+    async def _end_steps(self) -> None:
+        """Let the body clean up after itself, wherever it was left."""
+        close = getattr(self._steps, "aclose", None)
+        if close is not None:
+            await close()
 
 
 def drop(transport: asyncio.WriteTransport) -> None:
@@ -213,6 +260,23 @@ async def listen(transport: asyncio.WriteTransport | None) -> None:
         if not poller.poll(0):
             return
         await asyncio.sleep(0)
+
+
+class Boundaries:
+    """Boundaries of multipart bodies, which nobody can foretell and so put into a file.
+
+    Each is a keyed digest of its number: whoever saw others, at the service say, knows nothing of
+    the next one, and the kernel is asked for chance once and not for each part.
+    """
+
+    def __init__(self) -> None:
+        self._key = os.urandom(32)
+        self._numbers = count()
+
+    def fresh(self) -> str:
+        """Return one that was never used, 32 hex digits."""
+        number = next(self._numbers).to_bytes(8)
+        return blake2b(number, digest_size=16, key=self._key).hexdigest()
 
 
 def part(body: Body, boundary: str) -> Outgoing:

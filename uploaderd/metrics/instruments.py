@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import platform
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.process_collector import ProcessCollector
@@ -19,10 +19,12 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
     from prometheus_client.core import Metric
+    from prometheus_client.metrics import MetricWrapperBase
 
     from uploaderd.core.facts import Facts
     from uploaderd.core.model import File, Part
 
+M = TypeVar("M", bound="MetricWrapperBase")
 # A part may take minutes, a create some ten milliseconds.
 REQUEST_S = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 900.0)
 COMMIT_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
@@ -46,6 +48,7 @@ class Metrics:
         self._lag = lag or Lag()
         self._registry = registry = CollectorRegistry()
         self._known: set[str] = set()
+        self._children: dict[tuple[MetricWrapperBase, tuple[str, ...]], Any] = {}
         self._resent_of: dict[str, int] = {}
         self._last_s: dict[str, float] = {}
         info = Gauge(
@@ -135,20 +138,20 @@ class Metrics:
 
     def retried(self, target: str) -> None:
         """A request is about to be tried once more."""
-        self._retries.labels(target).inc()
+        self._of(self._retries, target).inc()
 
     def sent(self, target: str, count: int) -> None:
         """So many bytes of a part left."""
-        self._sent.labels(target).inc(count)
+        self._of(self._sent, target).inc(count)
 
     def part(self, file: File, before: Part, after: Part) -> None:
         """The outcome of a part's request was journalled."""
         if after.state is PartState.STORED:
-            self._stored.labels(file.target).inc(after.length)
+            self._of(self._stored, file.target).inc(after.length)
         fresh = min(after.sent, after.length) - min(before.sent, after.length)
         again = after.sent - before.sent - fresh
         if again > 0:
-            self._resent.labels(file.target).inc(again)
+            self._of(self._resent, file.target).inc(again)
             known = self._resent_of.get(file.id, file.bytes_resent)
             self._resent_of[file.id] = known + again
 
@@ -160,17 +163,17 @@ class Metrics:
         """
         target = after.target
         if before is None:
-            self._moves.labels(after.state.value, after.reason.code).inc()
+            self._of(self._moves, after.state.value, after.reason.code).inc()
             return
         if (before.state, before.reason.code) != (after.state, after.reason.code):
-            self._moves.labels(after.state.value, after.reason.code).inc()
+            self._of(self._moves, after.state.value, after.reason.code).inc()
             if after.state is FileState.DONE and before.state is not FileState.DONE:
                 self._arrived(target, after.finished_s or after.updated_s)
         if after.restarts > before.restarts:
-            self._restarts.labels(target).inc(after.restarts - before.restarts)
+            self._of(self._restarts, target).inc(after.restarts - before.restarts)
         again = after.bytes_resent - self._resent_of.pop(after.id, before.bytes_resent)
         if again > 0:
-            self._resent.labels(target).inc(again)
+            self._of(self._resent, target).inc(again)
         # The journal adds what a session took that is given up once the row is written.
         given_up = after.state is FileState.QUEUED and before.upload is not None
         if after.state in AT_WORK or given_up:
@@ -178,15 +181,15 @@ class Metrics:
 
     def hook(self, on: str, outcome: str) -> None:
         """A hook's command ended."""
-        self._hooks.labels(on, outcome).inc()
+        self._of(self._hooks, on, outcome).inc()
 
     # What the adapters are handed
 
     def request(self, target: str, call: str, status: str, seconds: float) -> None:
         """A request ended, with an HTTP status, ``NO_REPLY`` or ``GIVEN_UP``."""
-        self._requests.labels(target, call, status).inc()
+        self._of(self._requests, target, call, status).inc()
         if status not in {NO_REPLY, GIVEN_UP}:
-            self._duration.labels(target, call).observe(seconds)
+            self._of(self._duration, target, call).observe(seconds)
 
     def commit(self) -> AbstractContextManager[object]:
         """Measure one commit of the journal."""
@@ -200,6 +203,13 @@ class Metrics:
             self._begin(target.name)
             self._arrived(target.name, facts.arrivals.get(target.name, 0.0))
         return generate_latest(_Page(self._registry, facts, self._lag))
+
+    def _of(self, metric: M, *labels: str) -> M:
+        """Return a metric's child for these labels; its own way there is a lock and checks."""
+        child: M | None = self._children.get((metric, labels))
+        if child is None:
+            child = self._children[metric, labels] = metric.labels(*labels)
+        return child
 
     def _arrived(self, target: str, at_s: float) -> None:
         if at_s > self._last_s.get(target, 0.0):
