@@ -45,6 +45,7 @@ ALLOWED: dict[str, set[str]] = {
     "config": SHARED,
     "logs": SHARED | {"config", "repeats"},
     "repeats": set(),
+    "aside": set(),
     "systemd": SHARED | {"logs"},
     "clock": SHARED,
     "offload": SHARED,
@@ -75,6 +76,16 @@ def imports(module: Path) -> set[str]:
             if node.module == "uploaderd":
                 found |= {f"uploaderd.{alias.name}" for alias in node.names}
     return found
+
+
+def imported_names(module: Path) -> set[str]:
+    """The full name of each thing that a module imports from another."""
+    return {
+        f"{node.module}.{alias.name}"
+        for node in ast.walk(ast.parse(module.read_text("utf-8")))
+        if isinstance(node, ast.ImportFrom)
+        for alias in node.names
+    }
 
 
 def parts_imported(module: Path) -> set[str]:
@@ -130,3 +141,11 @@ def test_no_module_is_longer_than_400_lines() -> None:
         str(m.relative_to(ROOT)): n for m in MODULES if (n := len(m.read_text().splitlines())) > 400
     }
     assert not long
+
+
+@pytest.mark.parametrize("module", MODULES, ids=str)
+def test_whoever_knows_the_core_copies_its_values_by_the_core(module: Path) -> None:
+    """The dataclasses' own ``replace`` knows no struct, and the type checker does not say so."""
+    names = imported_names(module)
+    if module.name != "values.py" and any(n.startswith("uploaderd.core.") for n in names):
+        assert "dataclasses.replace" not in names, f"{module}: use uploaderd.core.values"

@@ -6,7 +6,6 @@ import asyncio
 import math
 import re
 import time
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -20,6 +19,7 @@ from uploaderd.core.limits import Limit, Whose
 from uploaderd.core.model import Arrival, File, FileState, Identity, Part, PartState
 from uploaderd.core.reasons import SENTENCES, reason
 from uploaderd.core.report import FlightFacts
+from uploaderd.core.values import replace
 from uploaderd.journal import Journal
 from uploaderd.metrics import Lag, Metrics
 from uploaderd.metrics.lag import BOUNDS_S, GRID_S

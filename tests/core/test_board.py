@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from uploaderd.core.board import Board, Finding
 from uploaderd.core.model import Part, PartState
+from uploaderd.core.values import replace
 
 
 def planned(count: int, length: int = 10) -> list[Part]:

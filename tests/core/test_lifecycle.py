@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import get_args
 
 import pytest
@@ -32,6 +31,7 @@ from uploaderd.core.transitions import (
     effects_of,
     next_part_state,
 )
+from uploaderd.core.values import replace
 
 NOW = Now(wall_s=2_000.0, boot_s=50.0, boot_id="boot")
 IDENTITY = Identity(dev=1, inode=2, size=3, mtime_ns=4, ctime_ns=5)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -36,6 +34,7 @@ from uploaderd.core.report import (
     rfc3339,
     status_document,
 )
+from uploaderd.core.values import replace
 
 FLIGHT = FlightFacts(now=2, limit=3, most=4, code="growing", why="Growing.", connection_bps=999.9)
 NOW = Now(wall_s=1_700_000_100.0, boot_s=200.0, boot_id="b")

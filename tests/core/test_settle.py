@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from uploaderd.core.model import Arrival, Identity, Now
 from uploaderd.core.settle import Busy, Marks, Quiet, Ready, Verdict, Writers, judge
+from uploaderd.core.values import replace
 
 T = 1_000_000.0
 FILE = Identity(dev=1, inode=2, size=3, mtime_ns=0, ctime_ns=int((T - 100) * 1e9))

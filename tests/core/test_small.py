@@ -245,3 +245,11 @@ def test_a_rate_is_that_of_the_last_seconds() -> None:
         meter.add(10, tenth / 10)
     assert meter.rate_bps(9.9) == pytest.approx(100, rel=0.1)
     assert meter.rate_bps(60.0) == 0.0
+
+
+def test_a_gate_waits_no_longer_than_any_wait_may_come_to() -> None:
+    """A pause that was reckoned while the wall clock ran a day ahead ends all the same."""
+    ahead = Gate().limited(90_000.0)
+    assert ahead.no_later(3_600.0) == Gate().limited(3_600.0)
+    assert ahead.no_later(90_000.0) is ahead
+    assert Gate().no_later(0.0) == Gate()

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 
 from tests.core.test_lifecycle import NOW, a_file
@@ -11,6 +9,7 @@ from uploaderd.core.events import Cancelled, Due, Sighted, Withheld
 from uploaderd.core.lifecycle import decide
 from uploaderd.core.model import FileState, Filing
 from uploaderd.core.reasons import reason
+from uploaderd.core.values import replace
 from uploaderd.core.verbs import InapplicableError, Look, Return, Verb, meant
 
 S = FileState

@@ -66,6 +66,7 @@ ELSEWHERE = {
     "Journal.record:retried": "the same",
     "Journal.record:settled": "part of Journal.intake or of Journal.record_all",
     "Journal.record:unsettled": "the same",
+    "Journal.record:admitted": "part of Journal.record_all",
     "Journal.record:refused": "the same; where a transfer says so it is kept as any other end is",
     "Journal.record:due": "the same; where a target is open again, as any other step is",
     "Journal.record:assembled": "part of Journal.assembled's one transaction",

@@ -7,7 +7,7 @@ import hashlib
 import os
 import tempfile
 from contextlib import asynccontextmanager, contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, ParamSpec, TypeVar, cast
@@ -21,6 +21,7 @@ from uploaderd.core.events import Admitted, Ambiguous, Assembled
 from uploaderd.core.model import Arrival, File, FileState, Now, Upload, UploadState
 from uploaderd.core.plan import ranges
 from uploaderd.core.reasons import reason
+from uploaderd.core.values import replace
 from uploaderd.engine.context import Context, Place, Service
 from uploaderd.engine.engine import Engine
 from uploaderd.journal import Journal

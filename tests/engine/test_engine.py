@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-from dataclasses import replace
 from itertools import pairwise
 from typing import TYPE_CHECKING, ParamSpec, TypeVar, cast
 
@@ -28,6 +27,7 @@ from uploaderd.core.model import (
 )
 from uploaderd.core.plan import ranges
 from uploaderd.core.reasons import reason
+from uploaderd.core.values import replace
 from uploaderd.core.verbs import Verb
 from uploaderd.engine.assembling import _arrived
 from uploaderd.engine.context import Context, Service

@@ -12,7 +12,6 @@ from tests.engine.ended import DAY_S, done
 from tests.engine.gates import Gate
 from uploaderd.engine.pulse import LATE_S, Pulse
 from uploaderd.engine.retention import judge
-from uploaderd.journal.together import each
 from uploaderd.keeper import Keeper
 
 if TYPE_CHECKING:
@@ -68,7 +67,7 @@ async def test_a_look_at_the_numbers_that_gives_up_makes_no_stuck_journal_look_a
 ) -> None:
     """However often somebody asks and does not wait: a request under way excuses nothing then."""
     rig.engine._pulse = Pulse(lambda: rig.clock.boot_s)
-    stuck = Gate(each)
+    stuck = Gate(Keeper._make)
     keep = Keeper(stuck, lambda: rig.clock.boot_s)
     hung = asyncio.create_task(keep(rig.journal.file, "a"))
     await stuck.reached()

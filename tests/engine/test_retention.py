@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -14,6 +13,7 @@ from uploaderd.config import Hook, HookEvent, Watch
 from uploaderd.config.settings import AfterUpload
 from uploaderd.core.events import Admitted, AlreadyUploaded, Restarted
 from uploaderd.core.model import FileState
+from uploaderd.core.values import replace
 from uploaderd.core.verbs import Verb
 from uploaderd.engine.assembling import reconcile
 from uploaderd.engine.retention import FILES, LONGEST_S, ROWS

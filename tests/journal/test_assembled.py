@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 import pytest
@@ -20,10 +21,11 @@ from uploaderd.core import events
 from uploaderd.core.lifecycle import decide
 from uploaderd.core.model import FileState, UploadState
 from uploaderd.core.plan import ranges
-from uploaderd.journal import StaleError, TakenError
+from uploaderd.core.values import replace
+from uploaderd.journal import Leaving, StaleError, TakenError
 
 if TYPE_CHECKING:
-    from uploaderd.core.model import File, Upload
+    from uploaderd.core.model import File, Part, Upload
     from uploaderd.journal import Journal
 
 MD5 = "0" * 32
@@ -132,3 +134,64 @@ def test_a_part_of_a_session_that_is_gone_does_not_leave(journal: Journal) -> No
     with pytest.raises(StaleError):
         journal.part_leaves(file.id, part, "req-part", 1_600.0)
     assert all(r["call"] != "part" for r in journal.requests(file.id))
+
+
+def test_an_only_part_may_leave_with_its_sessions_id(journal: Journal) -> None:
+    """One transaction keeps what two would: the id, the plan, the part and its request."""
+
+    def opened(path: bytes, key: str, leaving: Leaving | None) -> tuple[File, Part]:
+        file = take_in(journal, new_file(path))
+        settled = events.Settled(identity=file.identity, target="openai", purpose="user_data")
+        file = step(journal, step(journal, file, settled), events.Admitted())
+        upload = new_upload(file, key)
+        file = journal.begin_upload(file, upload, f"create-{key}")
+        _, [part] = journal.upload_opened(
+            upload,
+            f"create-{key}",
+            remote_id=f"upload_{key}",
+            server_created_s=None,
+            life_s=60.0,
+            ranges=ranges(25, 25),
+            leaving=leaving,
+        )
+        return file, part
+
+    both, alike = opened(b"a", "u1", Leaving("part-u1", 1_600.0))
+    after, part = opened(b"b", "u2", None)
+    part = journal.part_leaves(after.id, part, "part-u2", 1_600.0)
+    assert alike == replace(part, upload="u1")
+    assert journal.parts("u1") == [alike]
+    assert [(r["call"], r["part"], r["at"], r["outcome"]) for r in journal.requests(both.id)] == [
+        (r["call"], r["part"], r["at"], r["outcome"]) for r in journal.requests(after.id)
+    ]
+    stored = journal.part_stored(
+        both.id, alike, "part-u1", part_id="part_1", digest=b"d" * 16, sent=25
+    )
+    assert journal.parts("u1") == [stored]
+
+
+def test_a_success_that_is_another_files_undoes_no_other_call(journal: Journal) -> None:
+    """It is refused by the index alone, before anything of it was written."""
+    owner, upload = uploading(journal, b"a", "u1")
+    store_all(journal, owner, upload)
+    asked = assemble(journal, owner, upload, "req-1")
+    assert asked is not None
+    owner = step(journal, asked, events.Completed(remote_file="file-1", result="{}"))
+    second, other = uploading(journal, b"b", "u2")
+    store_all(journal, second, other)
+    asked = assemble(journal, second, other, "req-2")
+    assert asked is not None
+    wrong = decide(asked, events.Completed(remote_file="file-1", result="{}"), NOW)
+    before = journal.connection.total_changes
+    outcomes = journal.together(
+        [
+            partial(journal.set_setting, "a", "1"),
+            partial(journal.record, asked, wrong, "completed"),
+        ]
+    )
+    error = outcomes[1].error
+    assert isinstance(error, TakenError)
+    assert error.owner == owner
+    assert outcomes[0].error is None
+    assert journal.connection.total_changes == before + 1
+    assert journal.file(second.id) == asked

@@ -92,6 +92,14 @@ def test_a_journal_whose_parts_do_not_fit_is_damage(path: Path, statement: str) 
         Journal(path).open()
 
 
+def test_columns_in_another_order_are_damage(path: Path) -> None:
+    """Rows are read by their order: two times that changed places would be taken for each other."""
+    for old, new in (("started", "x"), ("finished", "started"), ("x", "finished")):
+        change(path, f"ALTER TABLE files RENAME COLUMN {old} TO {new}")
+    with pytest.raises(DamagedError, match="its table files is not what it must be"):
+        Journal(path).open()
+
+
 def test_damage_that_sqlite_quotes_in_its_own_words_is_said_all_the_same(path: Path) -> None:
     """A byte of the schema that is no UTF-8, in the middle of what SQLite complains about."""
     content = path.read_bytes()

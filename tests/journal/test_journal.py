@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sqlite3
 from contextlib import closing
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -26,6 +25,7 @@ from uploaderd.core.plan import ranges
 from uploaderd.core.reasons import reason
 from uploaderd.core.selection import Selection
 from uploaderd.core.transitions import IllegalTransitionError
+from uploaderd.core.values import replace
 from uploaderd.errors import Exit, JournalError
 from uploaderd.journal import Journal, StaleError, TakenError
 from uploaderd.journal.schema import SCHEMA_VERSION, migrate

@@ -5,7 +5,6 @@ from __future__ import annotations
 import sqlite3
 import threading
 from contextlib import closing
-from dataclasses import replace
 from itertools import product
 from typing import TYPE_CHECKING
 
@@ -18,6 +17,7 @@ from uploaderd.core import events
 from uploaderd.core.model import FileState, Filing
 from uploaderd.core.reasons import reason
 from uploaderd.core.selection import Selection
+from uploaderd.core.values import replace
 from uploaderd.errors import JournalError
 from uploaderd.journal import Journal, StaleError
 from uploaderd.journal.following import Reader

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from uploaderd.core.reasons import TARGET_TROUBLE
+from uploaderd.core.values import replace
 from uploaderd.spool import naming
 from uploaderd.spool.ignore import Ignore
 

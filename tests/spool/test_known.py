@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 from contextlib import aclosing
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -14,6 +13,7 @@ from hypothesis import strategies as st
 
 from tests.support.waiting import wait_until
 from uploaderd.core.model import Identity
+from uploaderd.core.values import replace
 from uploaderd.offload import Threads
 from uploaderd.spool import walk
 from uploaderd.spool.known import Known

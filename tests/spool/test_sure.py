@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -13,6 +12,7 @@ import pytest
 from tests.spool.flipping import FOLDER, flipper
 from tests.spool.outside import Outside
 from tests.support import figures
+from uploaderd.core.values import replace
 from uploaderd.errors import SpoolError
 from uploaderd.spool import naming
 from uploaderd.spool.filing import Filing, Moved

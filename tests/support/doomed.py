@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast
 from uploaderd import app, config
 from uploaderd.client import Client
 from uploaderd.journal.together import Together, each
+from uploaderd.keeper import Keeper
 from uploaderd.offload import Threads
 from uploaderd.seams import in_turn
 
@@ -34,12 +35,13 @@ if TYPE_CHECKING:
 P = ParamSpec("P")
 T = TypeVar("T")
 
+MANY = {one.__name__ for one in (Keeper._make, Together.together, each, in_turn)}
 NAMED_BY_THIRD = frozenset({"Journal.record", "Journal.request"})
 
 
 def steps_of(function: Callable[..., object], args: Sequence[Any]) -> list[str]:
     """What steps a thread is given: many at once where they share a sync or a stay on a thread."""
-    if function.__name__ in {Together.together.__name__, each.__name__, in_turn.__name__}:
+    if function.__name__ in MANY:
         return [step for call in args[0] for step in steps_of(call.func, call.args)]
     step = function.__qualname__
     return [f"{step}:{args[2]}" if step in NAMED_BY_THIRD else step]

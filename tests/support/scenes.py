@@ -443,6 +443,7 @@ STALLED = ("call=part,action=stall,skip=1,times=1,at=65536",)
 HALF = Death(at="Journal.part_stored", when="after")
 
 PLAIN = Scene(name="plain")
+SMALL = Scene(name="small", content=CONTENT[: MIB // 2], arrives=CONTENT[: MIB // 2])
 WRITTEN = Scene(name="written", config={"watch": {"settle": "30s"}})
 QUIET = Scene(name="quiet", config={"watch": {"settle": "3s"}})
 DELETED = Scene(name="deleted", config={"watch": {"after_upload": "delete"}}, moved=False)
@@ -536,6 +537,7 @@ SCENES = {
     scene.name: scene
     for scene in (
         PLAIN,
+        SMALL,
         WRITTEN,
         QUIET,
         DELETED,

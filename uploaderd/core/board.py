@@ -79,12 +79,15 @@ class Board:
         return there and all(p.digest == self._seen[n] for n, p in self._parts.items())
 
     @property
+    def parts(self) -> list[Part]:
+        """All of them, in the order of the file."""
+        return [part for _, part in sorted(self._parts.items())]
+
+    @property
     def part_ids(self) -> list[str]:
         """The ids of the stored parts, in the order of the file."""
         return [
-            part.part_id
-            for _, part in sorted(self._parts.items())
-            if part.part_id is not None and _is_stored(part)
+            part.part_id for part in self.parts if part.part_id is not None and _is_stored(part)
         ]
 
     @property

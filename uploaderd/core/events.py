@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
+
+from msgspec import Struct
+
+from uploaderd.core.values import replace
 
 if TYPE_CHECKING:
     from uploaderd.core.model import Arrival, Identity, Reason
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Sighted:
+class Sighted(Struct, frozen=True, kw_only=True):
     """The spool saw it again, perhaps with another content."""
 
     identity: Identity
     arrival: Arrival
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Renamed:
+class Renamed(Struct, frozen=True, kw_only=True):
     """The same file stands at another path of its watch now.
 
     ``anew`` says that what was begun for it does not fit the new path.
@@ -29,8 +30,7 @@ class Renamed:
     anew: bool = False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Unsettled:
+class Unsettled(Struct, frozen=True, kw_only=True):
     """It was looked at and is not ready; ``due_s`` is the next look."""
 
     identity: Identity
@@ -38,8 +38,7 @@ class Unsettled:
     due_s: float
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Settled:
+class Settled(Struct, frozen=True, kw_only=True):
     """Nobody writes it any more: what will be uploaded, where to and what for."""
 
     identity: Identity
@@ -47,23 +46,19 @@ class Settled:
     purpose: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Gone:
+class Gone(Struct, frozen=True, kw_only=True):
     """It is no longer in the spool."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Cancelled:
+class Cancelled(Struct, frozen=True, kw_only=True):
     """The operator wants it no more."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Withheld:
+class Withheld(Struct, frozen=True, kw_only=True):
     """The operator holds it back, until the operator says otherwise."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Retried:
+class Retried(Struct, frozen=True, kw_only=True):
     """The operator wants it tried again, and it was found in the spool, perhaps brought back.
 
     ``created_s`` is later than that of any other row of its path.
@@ -75,27 +70,23 @@ class Retried:
     created_s: float
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Changed:
+class Changed(Struct, frozen=True, kw_only=True):
     """Its bytes are not those that were taken."""
 
     identity: Identity | None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Admitted:
+class Admitted(Struct, frozen=True, kw_only=True):
     """It got a place among the files in flight."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Assembled:
+class Assembled(Struct, frozen=True, kw_only=True):
     """All parts are stored and proved, the md5 is known and the source was checked once more."""
 
     md5: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Completed:
+class Completed(Struct, frozen=True, kw_only=True):
     """The service holds the whole file; ``result`` is its File object as JSON text.
 
     ``filed_as`` is the name below the watch that it goes to, where one was looked for already.
@@ -106,8 +97,7 @@ class Completed:
     filed_as: bytes | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AlreadyUploaded:
+class AlreadyUploaded(Struct, frozen=True, kw_only=True):
     """The same content is at the service since an earlier upload.
 
     ``filed`` says that a receipt of this content lies under this file's path already.
@@ -119,8 +109,7 @@ class AlreadyUploaded:
     filed: bool
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Ambiguous:
+class Ambiguous(Struct, frozen=True, kw_only=True):
     """``complete`` may have been acted upon, but its outcome is not known.
 
     ``looks`` counts how often the service's files were searched without finding it.
@@ -130,8 +119,7 @@ class Ambiguous:
     looks: int = 0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Restarted:
+class Restarted(Struct, frozen=True, kw_only=True):
     """The session cannot be finished; a new one begins.
 
     ``counted`` is False where it only waited: its time was over before its turn to send came.
@@ -141,8 +129,7 @@ class Restarted:
     counted: bool = True
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Deferred:
+class Deferred(Struct, frozen=True, kw_only=True):
     """A transient cause outlasted the attempts; it is tried again at ``due_s``.
 
     ``deferrals`` counts this one and those right before it.
@@ -153,24 +140,21 @@ class Deferred:
     deferrals: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Held:
+class Held(Struct, frozen=True, kw_only=True):
     """Only a person, or the end of the target's trouble, can help; ``due_s`` is the next look."""
 
     reason: Reason
     due_s: float | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Refused:
+class Refused(Struct, frozen=True, kw_only=True):
     """It will never succeed as it is; ``identity`` is what was refused, where it was looked at."""
 
     reason: Reason
     identity: Identity | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Due:
+class Due(Struct, frozen=True, kw_only=True):
     """The time that it waited for has come, or what it waited for has happened.
 
     ``anew`` is True where the operator said so: what was tried before does not count any more.
@@ -179,28 +163,24 @@ class Due:
     anew: bool = False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Recovered:
+class Recovered(Struct, frozen=True, kw_only=True):
     """The daemon started and found it in the journal."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FilingAs:
+class FilingAs(Struct, frozen=True, kw_only=True):
     """After-care chose the name it goes to, before it touches anything."""
 
     filed_as: bytes
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FilingFailed:
+class FilingFailed(Struct, frozen=True, kw_only=True):
     """After-care could not go on; it is tried again at ``due_s``."""
 
     detail: str
     due_s: float
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Filed:
+class Filed(Struct, frozen=True, kw_only=True):
     """After-care is complete."""
 
     place: str

@@ -22,8 +22,10 @@ steady clock.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import StrEnum
+
+from uploaderd.core.values import replace
 
 AUTO_START = 4
 AUTO_MOST = 32  # memory is parts times steps, and a service counts connections too

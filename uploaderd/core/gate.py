@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import StrEnum
+
+from uploaderd.core.values import replace
 
 
 class GateState(StrEnum):
@@ -106,6 +108,11 @@ class Gate:
     def sooner(self, by_s: float) -> Gate:
         """The same gate after the wall clock was set back."""
         return self if self.until_s is None else replace(self, until_s=self.until_s - by_s)
+
+    def no_later(self, latest_s: float) -> Gate:
+        """The same gate, not waiting beyond what any wait may come to: a clock ran ahead once."""
+        late = self.until_s is not None and self.until_s > latest_s
+        return replace(self, until_s=latest_s) if late else self
 
     def succeeded(self, now_s: float) -> Gate:
         """A request was taken: whatever kept the gate shut is over."""

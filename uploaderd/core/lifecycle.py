@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from msgspec import Struct
 
 from uploaderd.core.events import (
     Admitted,
@@ -47,6 +47,7 @@ from uploaderd.core.transitions import (
     IllegalTransitionError,
     effects_of,
 )
+from uploaderd.core.values import replace
 
 # What may be at the service already: a rename must not vouch for what was written before it.
 VOUCHED = frozenset({FileState.COMPLETING, FileState.UNCERTAIN, FileState.DONE, FileState.FAILED})
@@ -54,8 +55,7 @@ VOUCHED = frozenset({FileState.COMPLETING, FileState.UNCERTAIN, FileState.DONE, 
 IN_DOUBT = frozenset({"held.target", "held.uncertain"})
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Decision:
+class Decision(Struct, frozen=True, kw_only=True):
     """The file as it is from now on, and what is to be done about it.
 
     Attributes:
@@ -74,8 +74,7 @@ class Decision:
     history: bool = True
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Begun:
+class Begun(Struct, frozen=True, kw_only=True):
     """A new file, and what the first look at it came to, in one step.
 
     Attributes:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import StrEnum
+
+from msgspec import Struct
 
 
 class FileState(StrEnum):
@@ -83,8 +84,7 @@ class Arrival(StrEnum):
     FOUND = "found"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Now:
+class Now(Struct, frozen=True, kw_only=True):
     """One reading of both clocks.
 
     Attributes:
@@ -98,8 +98,7 @@ class Now:
     boot_id: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Identity:
+class Identity(Struct, frozen=True, kw_only=True):
     """What tells one content of one file from another without reading it."""
 
     dev: int
@@ -118,8 +117,7 @@ class Identity:
         )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Reason:
+class Reason(Struct, frozen=True, kw_only=True):
     """Why a file is where it is: a stable dotted code and a sentence that says what is next.
 
     Attributes:
@@ -131,8 +129,7 @@ class Reason:
     until_s: float | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class File:
+class File(Struct, frozen=True, kw_only=True):
     """One spool file with its fate; a row of the journal.
 
     Attributes:
@@ -181,8 +178,7 @@ class File:
     version: int = 1
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Upload:
+class Upload(Struct, frozen=True, kw_only=True):
     """One session of the service, which lives ``life_s`` from its creation.
 
     Attributes:
@@ -210,8 +206,7 @@ class Upload:
     complete_sent: bool = False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Part:
+class Part(Struct, frozen=True, kw_only=True):
     """A byte range of a file, sent in one request.
 
     Attributes:

@@ -7,7 +7,6 @@ The receipt claims the name, so the move never finds it taken by another of our 
 from __future__ import annotations
 
 import errno
-from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -18,13 +17,16 @@ from uploaderd.core.events import Filed, FilingAs, FilingFailed
 from uploaderd.core.lifecycle import why_filed
 from uploaderd.core.model import FileState
 from uploaderd.core.report import escape_path, receipt_document
+from uploaderd.core.values import replace
 from uploaderd.engine.calls import sentence
 from uploaderd.errors import NameTakenError, SpoolError
 from uploaderd.seams import in_turn
 from uploaderd.spool.filing import Moved
 
 if TYPE_CHECKING:
-    from uploaderd.core.model import File
+    from collections.abc import Sequence
+
+    from uploaderd.core.model import File, Part, Upload
     from uploaderd.engine.context import Context, Place
 
 log = logs.get(__name__)
@@ -136,12 +138,17 @@ async def _choose(ctx: Context, place: Place, file: File) -> None:
 
 async def receipt_of(ctx: Context, file: File) -> bytes:
     """The receipt of an ended file that knows where it goes; the same bytes each time."""
-    upload = parts = None
+    upload: Upload | None = None
+    parts: Sequence[Part] = ()
     if file.upload is not None:
-        upload, parts = await ctx.keep(ctx.journal.session, file.upload)
+        known = ctx.carried.session(file.upload)
+        if known is None:
+            upload, parts = await ctx.keep(ctx.journal.session, file.upload)
+        else:
+            upload, parts = known
     final = replace(file, reason=why_filed(file, escape_path(file.filed_as or b"")))
     result = None if file.result is None else msgspec.json.decode(file.result)
-    document = receipt_document(final, upload, parts or [], result)
+    document = receipt_document(final, upload, parts, result)
     return msgspec.json.format(msgspec.json.encode(document), indent=2) + b"\n"
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -15,6 +15,7 @@ from uploaderd.core.reasons import reason
 from uploaderd.core.reconcile import Absent, Candidate, Found, Several, judge, next_look_s
 from uploaderd.core.report import full_path
 from uploaderd.core.retry import defer_s
+from uploaderd.core.values import replace
 from uploaderd.engine import calls
 from uploaderd.engine.rereading import superseded
 from uploaderd.errors import ServiceError, TargetBlockedError, TransientError

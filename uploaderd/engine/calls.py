@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING, Self
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type
 
 from uploaderd import logs
+from uploaderd.core.deadline import hopeless
 from uploaderd.core.events import Deferred, Event, Held, Refused, Restarted
 from uploaderd.core.gate import GateState
 from uploaderd.core.reasons import SENTENCES, reason
 from uploaderd.core.retry import backoff_s, defer_s
+from uploaderd.core.schedule import EXPIRY_MARGIN_S
 from uploaderd.errors import (
     ChecksumError,
     ServiceError,
@@ -24,12 +26,13 @@ if TYPE_CHECKING:
     from tenacity import AttemptManager
 
     from uploaderd.core.gate import Gate
-    from uploaderd.core.model import File
+    from uploaderd.core.model import File, Upload
     from uploaderd.engine.context import Context, Service
 
 log = logs.get(__name__)
 
 MAX_RESTARTS = 5
+SHORT_LIFE_S = 4 * EXPIRY_MARGIN_S  # sessions that live no longer are not begun anew for ever
 
 
 RATE_LIMIT_S = 2.0  # where the service asks for a pause and does not say how long
@@ -239,6 +242,26 @@ def begin_anew(file: File, detail: str) -> Event:
         why = reason("held.restarts", detail=detail, restarts=file.restarts)
         return Held(reason=why)
     return Restarted(detail=detail)
+
+
+def too_late(file: File, upload: Upload, rate_bps: float | None, *, untouched: bool) -> Event:
+    """What the end of its session's time means; waiting for a turn is no failure.
+
+    Args:
+        file: the file that has not all its parts stored.
+        upload: its session.
+        rate_bps: what came through of late, or None where nobody knows.
+        untouched: no request for any part ever left.
+    """
+    detail = "Its session's time was over before all parts were stored."
+    if rate_bps and hopeless(upload.size, upload.life_s, rate_bps):
+        detail += (
+            f" It has {upload.size} bytes, a session lives {upload.life_s:.0f} s,"
+            f" and {rate_bps:.0f} bytes a second came through."
+        )
+    if untouched and upload.life_s > SHORT_LIFE_S:
+        return Restarted(detail=detail, counted=False)
+    return begin_anew(file, detail)
 
 
 def sentence(error: Exception) -> str:

@@ -17,6 +17,7 @@ from uploaderd.core.link import Link
 from uploaderd.core.meter import Meter
 from uploaderd.core.model import FileState
 from uploaderd.core.transitions import Effect
+from uploaderd.engine.carried import Carried
 from uploaderd.engine.limiting import Limiter
 from uploaderd.engine.telling import Telling
 from uploaderd.hooks import Programs
@@ -164,6 +165,7 @@ class Context:
         missed: files that arrived and were not found under their name when they were to be moved,
             with the count of the watch's scans then.
         passed: files that are being filed and at whose path something was seen meanwhile.
+        carried: the sessions of files that have arrived and are to be filed.
         proved: under which identity an uncertain file was read again and was the same.
         resting: until when (wall time) nothing is filed in a watch, where nothing can be.
         renewing: another configuration is being made ready: no watch is let go meanwhile.
@@ -208,6 +210,7 @@ class Context:
     full: set[str] = field(default_factory=set)
     missed: dict[str, int] = field(default_factory=dict)
     passed: set[str] = field(default_factory=set)
+    carried: Carried = field(default_factory=Carried)
     proved: dict[str, Identity] = field(default_factory=dict)
     alone: WeakValueDictionary[tuple[str, ...], asyncio.Lock] = field(
         default_factory=WeakValueDictionary
@@ -283,6 +286,8 @@ class Context:
             self.proved.pop(after.id, None)
         if after.filing is not model.Filing.PENDING:
             self.missed.pop(after.id, None)
+            if after.upload is not None:
+                self.carried.drop(after.upload)
         if after.state in model.TERMINAL:
             self.doubt(after)
         if before is None or tells(before, after):

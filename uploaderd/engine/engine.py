@@ -260,6 +260,8 @@ class Engine:
             self._checked_s = now.boot_s
             longest_s = max(self.ctx.retry.defer_max_s, RETRY_AFTER_CAP_S)
             await self.ctx.keep(self.ctx.journal.bring_near, now.wall_s + longest_s)
+            for service in self.ctx.services.values():
+                service.gate = service.gate.no_later(now.wall_s + longest_s)
 
     async def _revive(self) -> None:
         """Files whose transfer broke off are taken up again as after a restart."""

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import os
 from contextlib import suppress
-from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -17,6 +16,7 @@ from uploaderd import logs
 from uploaderd.config.keys import masked, shortened
 from uploaderd.config.units import human_duration
 from uploaderd.core.errands import LONGEST_S, Errand, ErrandState, wait_s
+from uploaderd.core.values import replace
 from uploaderd.engine.aftercare import receipt_of
 from uploaderd.errors import JournalError
 from uploaderd.hooks import Ended, Order

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from uploaderd import logs
@@ -10,6 +9,7 @@ from uploaderd.core.events import Gone, Renamed, Retried, Sighted
 from uploaderd.core.lifecycle import IN_DOUBT, VOUCHED, Begun, Decision, decide
 from uploaderd.core.model import TERMINAL, Arrival, File, FileState, Filing, Identity, Now
 from uploaderd.core.reasons import reason
+from uploaderd.core.values import replace
 from uploaderd.core.verbs import UNWANTED, WITHHELD
 from uploaderd.engine.settling import find_all, seen_as
 from uploaderd.engine.verdicts import Seen, Verdicts

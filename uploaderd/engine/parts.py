@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 from typing import TYPE_CHECKING
 
 from uploaderd import logs
 from uploaderd.core.board import Board, Finding
 from uploaderd.core.deadline import hopeless
-from uploaderd.core.events import Changed, Event, Recovered, Restarted, shifted
+from uploaderd.core.events import Changed, Event, Recovered, shifted
 from uploaderd.core.gate import GateState
 from uploaderd.core.meter import Meter
 from uploaderd.core.plan import MIB, Range, ranges
-from uploaderd.core.schedule import EXPIRY_MARGIN_S, Candidate, expired, remaining_s
+from uploaderd.core.schedule import Candidate, expired, remaining_s
 from uploaderd.engine import calls
 from uploaderd.engine.settling import event_of
 from uploaderd.errors import (
@@ -22,20 +23,23 @@ from uploaderd.errors import (
     TransientError,
     UploaderdError,
 )
+from uploaderd.journal import Leaving
 from uploaderd.seams import at_once
 from uploaderd.source import Md5Pass, PartBody
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from uploaderd.core.model import File, Now, Part, Upload
     from uploaderd.core.report import Progress
     from uploaderd.engine.context import Context, Service
+    from uploaderd.engine.leaving import Leave
     from uploaderd.engine.senders import Senders
     from uploaderd.seams import Offload
     from uploaderd.source import Source
 
 log = logs.get(__name__)
 
-SHORT_LIFE_S = 4 * EXPIRY_MARGIN_S  # sessions that live no longer are not begun anew for ever
 COUNT_S = 0.05  # bytes that left are counted so often
 PASS_BYTES = 16 * MIB  # one stay of the ordered pass in its thread
 AHEAD_BYTES = 64 * MIB  # how far the pass may run ahead, so that sending reads the page cache
@@ -58,8 +62,10 @@ class PartsRun:
         upload: Upload,
         parts: list[Part],
         source: Source,
+        leave: Leave | None = None,
     ) -> None:
         self._ctx = ctx
+        self._leave = leave
         self._service = service
         self._senders = senders
         self._file = file
@@ -96,9 +102,9 @@ class PartsRun:
         return sum(body.sent for body in self._bodies.values())
 
     @property
-    def part_ids(self) -> list[str]:
-        """The ordered ids, once all is there."""
-        return self._board.part_ids
+    def parts(self) -> list[Part]:
+        """As they are now, in the order of the file."""
+        return self._board.parts
 
     def md5(self) -> str:
         """The whole file's md5, once all is there."""
@@ -110,10 +116,14 @@ class PartsRun:
         Raises:
             JournalError: the journal refused; what it has stands.
         """
+        leaving = await self._beforehand()
         try:
             async with asyncio.TaskGroup() as group:
                 self._group = group
-                self._start(self._prove())
+                if self._source.loaded is None:
+                    self._start(self._prove())
+                if self._leave is not None and leaving is not None:
+                    self._fly(leaving, self._leave.end)
                 self._senders.add(self._file.id, self)
                 try:
                     await self._ended.wait()
@@ -154,7 +164,9 @@ class PartsRun:
         if gate.state is GateState.PROBING and self._board.flying:
             return None  # one part is enough to see whether the trouble is over
         if expired(self._upload, now):
-            self.stop(self._too_late(), hard=True)
+            rate_bps, untouched = self._senders.goodput.rate_bps(), self._board.untouched
+            late = calls.too_late(self._file, self._upload, rate_bps, untouched=untouched)
+            self.stop(late, hard=True)
             return None
         left = self._upload.size - self._board.progress.bytes_stored
         left_s = remaining_s(self._upload, now)
@@ -165,30 +177,35 @@ class PartsRun:
             hopeless=hopeless(left, left_s, self._senders.goodput.rate_bps()),
         )
 
-    def _too_late(self) -> Event:
-        """What the end of the session's time means; waiting for a turn is no failure."""
-        detail = "Its session's time was over before all parts were stored."
-        rate_bps = self._senders.goodput.rate_bps()
-        if rate_bps and hopeless(self._upload.size, self._upload.life_s, rate_bps):
-            detail += (
-                f" It has {self._upload.size} bytes, a session lives {self._upload.life_s:.0f} s,"
-                f" and {rate_bps:.0f} bytes a second came through."
-            )
-        if self._board.untouched and self._upload.life_s > SHORT_LIFE_S:
-            return Restarted(detail=detail, counted=False)
-        return calls.begin_anew(self._file, detail)
-
     def send_next(self) -> None:
         """Start the next part; the senders have counted its place already."""
-        task = self._start(self._send(self._board.take()))
-        task.add_done_callback(self._landed)
+        self._fly(None, partial(self._senders.release, self._service))
+
+    async def _beforehand(self) -> Leaving | None:
+        """Prove what takes less than a task would; tell whether the only part leaves at once."""
+        if self._source.loaded is not None:
+            await self._prove()
+        leave = self._leave
+        if leave is None or leave.given is None:
+            return None
+        [part] = self._board.parts
+        self._board.update(leave.unsent(part))
+        if self.candidate(self._ctx.clock.now()) is None:  # something came between
+            await leave.take_back(self._file, part)
+        else:
+            self._board.update(part)
+        return leave.given
+
+    def _fly(self, leaving: Leaving | None, release: Callable[[], None]) -> None:
+        task = self._start(self._send(self._board.take(), leaving))
+        task.add_done_callback(partial(self._landed, release))
         self._moved.set()
 
-    def _landed(self, task: asyncio.Task[None]) -> None:
+    def _landed(self, release: Callable[[], None], task: asyncio.Task[None]) -> None:
         """Give the place back; a task that was cancelled before its first step can't do that."""
         if task.cancelled() or task.exception() is not None:
             self._ended.set()  # before the place is free, or a group that ends would get it
-        self._senders.release(self._service)
+        release()
         self._look_for_the_end()
 
     def _start(self, coroutine: asyncio._CoroutineLike[None]) -> asyncio.Task[None]:
@@ -204,10 +221,10 @@ class PartsRun:
         if stopped or self._board.complete:
             self._ended.set()
 
-    async def _send(self, part: Part) -> None:
+    async def _send(self, part: Part, leaving: Leaving | None) -> None:
         progress_before = self._board.stored_afresh
         try:
-            await self._attempts(part.number)
+            await self._attempts(part.number, leaving)
         except SpoolError as error:
             self.stop(event_of(self._ctx, self._file, error), hard=True)
         except ServiceError as error:
@@ -221,15 +238,21 @@ class PartsRun:
         finally:
             self._bodies.pop(part.number, None)
 
-    async def _attempts(self, number: int) -> None:
-        """Send one part until it is stored; the last error comes out."""
+    async def _attempts(self, number: int, leaving: Leaving | None) -> None:
+        """Send one part until it is stored; the last error comes out.
+
+        One that is journalled as ``leaving`` has nothing more to wait for at first.
+        """
         try:
             async for attempt in calls.retrying(self._ctx, self._service):
-                async with self._senders.turn(self._service):
-                    await self._ctx.go.wait()
+                journalled, leaving = leaving, None
+                async with self._senders.turn(self._service, at_once=journalled is not None):
+                    if journalled is None:
+                        await self._ctx.go.wait()
                     with attempt, self._ctx.wire:
-                        calls.must_be_open(self._service)
-                        await self._attempt(self._board.part(number))
+                        if journalled is None:
+                            calls.must_be_open(self._service)
+                        await self._attempt(self._board.part(number), journalled)
         finally:
             finding = self._board.landed(number)
         await self._judge(number, finding)
@@ -239,11 +262,15 @@ class PartsRun:
         if not self._file.identity.same_bytes(identity):  # a rename alone is seen by the intake
             raise ChangedError("the file changed while it was sent")
 
-    async def _attempt(self, part: Part) -> None:
+    async def _attempt(self, part: Part, leaving: Leaving | None) -> None:
         ctx = self._ctx
-        request_id = ctx.new_id()
-        part = await ctx.keep(ctx.journal.part_leaves, self._file.id, part, request_id, ctx.wall_s)
-        self._board.update(part)
+        if leaving is None:
+            leaving = Leaving(request_id=ctx.new_id(), at_s=ctx.wall_s)
+            part = await ctx.keep(ctx.journal.part_leaves, self._file.id, part, *leaving)
+            self._board.update(part)
+        elif self._leave is not None:
+            self._leave.left()
+        request_id = leaving.request_id
         body = self._body(part)
         self._bodies[part.number] = body
         began_s = ctx.clock.now().boot_s

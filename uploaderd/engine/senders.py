@@ -89,12 +89,27 @@ class Senders:
             chosen = pick(candidate for candidate in candidates if candidate is not None)
             if chosen is None:
                 return
-            if self.in_flight == 0:
-                self.goodput.begin(now.boot_s)
-            self.in_flight += 1
             run = self._runs[chosen]
-            run.service.link.flying += 1
+            self._give(run.service, now)
             run.send_next()
+
+    def claim(self, service: Service) -> bool:
+        """Take a place for a part that leaves at once, if one is free; ``release`` gives it back.
+
+        Where one is free nobody waits for it, or ``pump`` would have given it away.
+        """
+        link = service.link
+        free = self.in_flight < self.most and link.has_room
+        if self.stopped or self.paused or not free or link.active >= link.flight.limit:
+            return False
+        self._give(service, self._clock.now())
+        return True
+
+    def _give(self, service: Service, now: Now) -> None:
+        if self.in_flight == 0:
+            self.goodput.begin(now.boot_s)
+        self.in_flight += 1
+        service.link.flying += 1
 
     def release(self, service: Service) -> None:
         """Give one place back."""
@@ -105,15 +120,16 @@ class Senders:
         self.pump()
 
     @asynccontextmanager
-    async def turn(self, service: Service) -> AsyncIterator[None]:
+    async def turn(self, service: Service, *, at_once: bool = False) -> AsyncIterator[None]:
         """Let one request for a part be under way; wait while there are as many as may be.
 
         A part keeps its place between two attempts, and so do many of them when the service is
         overloaded: what was halved meanwhile is kept by those that come back, too. A stop lets none
-        of them begin; whoever stops it cancels them.
+        of them begin; whoever stops it cancels them. One that had its turn before it was journalled
+        begins ``at_once``.
         """
         link = service.link  # not the name: a target that left and came back has another one
-        while self.stopped or link.active >= link.flight.limit:
+        while not at_once and (self.stopped or link.active >= link.flight.limit):
             await self._turns.setdefault(id(link), asyncio.Event()).wait()
         link.active += 1
         try:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from uploaderd.core.events import Event
     from uploaderd.core.model import File, Part
     from uploaderd.engine.context import Context, Place, Service
+    from uploaderd.engine.leaving import Leave
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,8 +34,12 @@ class Session:
     event: Event | None = None
 
 
-async def open_session(ctx: Context, place: Place, service: Service, file: File) -> Session:
+async def open_session(
+    ctx: Context, place: Place, service: Service, file: File, leave: Leave
+) -> Session:
     """Take up the file's session where it stands, or create one.
+
+    Where one part is all there is and it may leave at once, it has its ``leave`` then.
 
     Each attempt of ``create`` is a session of its own in the journal: when its reply is lost,
     the service may keep an empty one that nobody can name; it costs nothing and ends by itself.
@@ -53,7 +58,7 @@ async def open_session(ctx: Context, place: Place, service: Service, file: File)
                     remote = await service.client.create(
                         _spec(place, upload), request_id=request_id
                     )
-                    session = await _opened(ctx, file, upload, remote, request_id)
+                    session = await _opened(ctx, file, upload, remote, request_id, leave)
                 except ServiceError as error:
                     calls.note(ctx, service, error)
                     file = await ctx.keep(
@@ -90,8 +95,9 @@ async def _take_up(ctx: Context, file: File, key: str) -> Session:
 
 
 async def _opened(
-    ctx: Context, file: File, upload: Upload, remote: RemoteUpload, request_id: str
+    ctx: Context, file: File, upload: Upload, remote: RemoteUpload, request_id: str, leave: Leave
 ) -> Session:
+    planned = ranges(upload.size, upload.part_bytes)
     try:
         opened, parts = await ctx.keep(
             ctx.journal.upload_opened,
@@ -100,9 +106,11 @@ async def _opened(
             remote_id=remote.id,
             server_created_s=remote.created_at,
             life_s=life_s(remote.created_at, remote.expires_at, upload.life_s),
-            ranges=ranges(upload.size, upload.part_bytes),
+            ranges=planned,
+            leaving=leave.ask() if len(planned) == 1 else None,
         )
     except TakenError as error:
+        leave.end()
         raise TransientError(
             "the service gave two uploads the same id", code="bad_reply", acted=True
         ) from error

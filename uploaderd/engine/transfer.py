@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING
 
 from uploaderd.core.events import AlreadyUploaded, Assembled, Changed, Deferred, Event
 from uploaderd.core.lifecycle import decide
-from uploaderd.core.model import PartState
+from uploaderd.core.model import Filing, PartState
 from uploaderd.core.reasons import reason
 from uploaderd.core.report import Progress
 from uploaderd.core.retry import defer_s
 from uploaderd.engine.aftercare import DONE
 from uploaderd.engine.assembling import Asking, complete
+from uploaderd.engine.leaving import Leave
 from uploaderd.engine.parts import PartsRun
 from uploaderd.engine.rereading import md5_of
 from uploaderd.engine.session import open_session
@@ -82,7 +83,8 @@ class Transfer:
             await self._end(event_of(self._ctx, self.file, error))
             return
         try:
-            event = await self._carry(source)
+            with Leave(self._ctx, self._service, self._senders) as leave:
+                event = await self._carry(source, leave)
         finally:
             source.close()
         if event is not None:
@@ -91,15 +93,17 @@ class Transfer:
     async def _end(self, event: Event) -> None:
         self.file = await self._ctx.apply(self.file, event)
 
-    async def _carry(self, source: Source) -> Event | None:
+    async def _carry(self, source: Source, leave: Leave) -> Event | None:
         ctx = self._ctx
         event = await self._beforehand(source)
         if event is not None:
             return event
-        session = await open_session(ctx, self._place, self._service, self.file)
+        session = await open_session(ctx, self._place, self._service, self.file, leave)
         self.file = session.file
         event = session.event or self._what_was_seen()
         if session.upload is None or event is not None:
+            for part in session.parts:
+                await leave.take_back(self.file, part)
             return event
         if all(part.state is PartState.STORED for part in session.parts):
             doubt = await self._doubt(session.upload)  # before all of it is read again
@@ -114,6 +118,7 @@ class Transfer:
             upload=session.upload,
             parts=list(session.parts),
             source=source,
+            leave=leave,
         )
         event = await self._run.run()
         if event is not None:
@@ -131,7 +136,7 @@ class Transfer:
                 return event_of(ctx, self.file, error)
             asking = Asking(
                 upload=upload,
-                part_ids=run.part_ids,
+                part_ids=[part.part_id for part in run.parts if part.part_id is not None],
                 filed_as=filed_as,
                 request_id=ctx.new_id(),
             )
@@ -148,6 +153,8 @@ class Transfer:
                 return self._wait_for_its_twin()
             ctx.applied(self.file, decision, after)
             self.file = await complete(ctx, self._service, after, asking)
+            if self.file.filing is Filing.PENDING and self.file.upload == upload.key:
+                ctx.carried.keep(upload, run.parts)
         return None
 
     async def _doubt(self, upload: Upload) -> Event | None:

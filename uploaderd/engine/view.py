@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import re
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from uploaderd.config.units import parse_rate
@@ -25,6 +24,7 @@ from uploaderd.core.report import (
     part_document,
     status_document,
 )
+from uploaderd.core.values import replace
 from uploaderd.core.verbs import Verb
 from uploaderd.engine.feed import Feed, Stream
 from uploaderd.engine.numbers import gather

@@ -7,6 +7,6 @@ own rule for a connection that several share is to serialise; a thread of its ow
 from uploaderd.journal.damage import DamagedError
 from uploaderd.journal.journal import Journal
 from uploaderd.journal.store import StaleError
-from uploaderd.journal.writing import TakenError
+from uploaderd.journal.writing import Leaving, TakenError
 
-__all__ = ["DamagedError", "Journal", "StaleError", "TakenError"]
+__all__ = ["DamagedError", "Journal", "Leaving", "StaleError", "TakenError"]

@@ -8,7 +8,7 @@ The sums live in memory, so they may be asked for on any thread while another on
 from __future__ import annotations
 
 import sqlite3
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from uploaderd.core.model import FileState
 from uploaderd.journal.damage import fault
@@ -34,12 +34,14 @@ COUNTED = ("watch", "state", "size", "bytes_resent", "filing")
 PENDING = "pending"
 
 _OLD, _NEW = (", ".join(f"{row}.{name}" for name in COUNTED) for row in ("OLD", "NEW"))
-_LESS, _MORE = f"SELECT tally(-1, {_OLD});", f"SELECT tally(1, {_NEW});"
 _CHANGE = f"AFTER UPDATE OF {', '.join(COUNTED)} ON main.files WHEN ({_OLD}) IS NOT ({_NEW})"
-_TRIGGERS = (
-    f"CREATE TEMP TRIGGER tally_more AFTER INSERT ON main.files BEGIN {_MORE} END",
-    f"CREATE TEMP TRIGGER tally_less AFTER DELETE ON main.files BEGIN {_LESS} END",
-    f"CREATE TEMP TRIGGER tally_moved {_CHANGE} BEGIN {_LESS} {_MORE} END",
+_TRIGGERS = tuple(
+    f"CREATE TEMP TRIGGER tally_{name} {when} BEGIN SELECT tally_{name}({row}); END"
+    for name, when, row in (
+        ("more", "AFTER INSERT ON main.files", _NEW),
+        ("less", "AFTER DELETE ON main.files", _OLD),
+        ("moved", _CHANGE, f"{_OLD}, {_NEW}"),
+    )
 )
 _ALL = "SELECT watch, state, size, bytes_resent, filing FROM files"
 
@@ -52,9 +54,9 @@ class Sums(NamedTuple):
     resent: int = 0
     unfiled: int = 0
 
-    def plus(self, other: Sums) -> Sums:
-        """Both together."""
-        return Sums(*(one + more for one, more in zip(self, other, strict=True)))
+
+_NONE = Sums()
+Row = tuple[Any, ...]  # the columns that are counted
 
 
 class Counting(Questions):
@@ -63,7 +65,7 @@ class Counting(Questions):
     def __init__(self, path: Path, *, thorough_bytes: int = THOROUGH_BYTES) -> None:
         super().__init__(path, thorough_bytes=thorough_bytes)
         self._sums: dict[tuple[str, str], Sums] = {}
-        self._moves: list[tuple[tuple[str, str], Sums]] = []
+        self._moves: list[tuple[Row | None, Row | None]] = []  # each as it was, and as it is
         self._counted: frozenset[str] = frozenset()
 
     @alone
@@ -71,7 +73,10 @@ class Counting(Questions):
         """Open the database and count what is there, once."""
         super().open()
         try:
-            self.connection.create_function("tally", 6, self._move)
+            width = len(COUNTED)
+            self.connection.create_function("tally_more", width, self._came)
+            self.connection.create_function("tally_less", width, self._went)
+            self.connection.create_function("tally_moved", 2 * width, self._moved)
             for trigger in _TRIGGERS:
                 self.connection.execute(trigger)
             self._sums = _counted(self.connection)
@@ -111,9 +116,16 @@ class Counting(Questions):
         sums = self._sums  # a commit on the journal's thread puts another one in its place
         return [(FileState(s), row) for (watch, s), row in sums.items() if watch in self._counted]
 
-    def _move(self, sign: int, watch: str, state: str, size: int, resent: int, filing: str) -> None:
-        unfiled = sign * (filing == PENDING)
-        self._moves.append(((watch, state), Sums(sign, sign * size, sign * resent, unfiled)))
+    # Called by the triggers, amid a statement: what is noted here is added up after the commit.
+
+    def _came(self, *row: Any) -> None:  # noqa: ANN401 - as SQLite gives it
+        self._moves.append((None, row))
+
+    def _went(self, *row: Any) -> None:  # noqa: ANN401
+        self._moves.append((row, None))
+
+    def _moved(self, *rows: Any) -> None:  # noqa: ANN401
+        self._moves.append((rows[: len(COUNTED)], rows[len(COUNTED) :]))
 
     def _began(self) -> None:
         super()._began()
@@ -129,9 +141,24 @@ class Counting(Questions):
         super()._committed()
         if self._moves:
             sums = dict(self._sums)
-            for key, move in self._moves:
-                sums[key] = sums.get(key, Sums()).plus(move)
+            for before, after in self._moves:
+                _count(sums, before, -1)
+                _count(sums, after, 1)
             self._sums, self._moves = sums, []
+
+
+def _count(sums: dict[tuple[str, str], Sums], row: Row | None, sign: int) -> None:
+    """Add a row, or take it away."""
+    if row is None:
+        return
+    watch, state, size, resent, filing = row
+    so_far = sums.get((watch, state), _NONE)
+    sums[watch, state] = Sums(
+        so_far.files + sign,
+        so_far.bytes + sign * size,
+        so_far.resent + sign * resent,
+        so_far.unfiled + sign * (filing == PENDING),
+    )
 
 
 def _counted(connection: sqlite3.Connection) -> dict[tuple[str, str], Sums]:

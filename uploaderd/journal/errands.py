@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from uploaderd.core.errands import Errand, ErrandState, wait_s
+from uploaderd.core.values import replace
 from uploaderd.journal.questions import Questions
 from uploaderd.journal.rows import to_errand
 from uploaderd.journal.store import StaleError

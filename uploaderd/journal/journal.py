@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+import sqlite3
 from typing import TYPE_CHECKING
 
 from uploaderd.core.lifecycle import Begun
 from uploaderd.core.model import File, Part, PartState, Upload, UploadState
+from uploaderd.core.values import replace
 from uploaderd.journal import turns, writing
 from uploaderd.journal.configured import Configured
 from uploaderd.journal.counting import Counting
@@ -16,6 +17,7 @@ from uploaderd.journal.retention import Retention
 from uploaderd.journal.rows import upload_values
 from uploaderd.journal.store import StaleError, savepoint
 from uploaderd.journal.together import Together
+from uploaderd.journal.writing import Leaving
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -138,34 +140,43 @@ class Journal(Together, Counting, Following, Configured, turns.Turns, Errands, R
         server_created_s: float | None,
         life_s: float,
         ranges: Iterable[Range],
+        leaving: Leaving | None = None,
     ) -> tuple[Upload, list[Part]]:
         """Keep the id that ``create`` was answered with, and the plan of parts.
+
+        ``leaving`` is the request of the first part, where that is about to leave at once.
 
         Raises:
             TakenError: another session bears that id already.
         """
+        opened = replace(
+            upload,
+            state=UploadState.OPEN,
+            remote_id=remote_id,
+            server_created_s=server_created_s,
+            life_s=life_s,
+        )
+        parts = [
+            Part(upload=upload.key, number=r.number, offset=r.offset, length=r.length)
+            for r in ranges
+        ]
+        if leaving is not None:
+            parts[0] = replace(parts[0], state=PartState.IN_FLIGHT, sends=1)
         with self.transaction() as db:
-            if self.knows_upload(upload.target, remote_id):
-                raise writing.TakenError(f"{remote_id} is that of another session")
+            self._open_upload(db, opened)
             writing.answered(db, request_id, "ok")
-            opened = replace(
-                upload,
-                state=UploadState.OPEN,
-                remote_id=remote_id,
-                server_created_s=server_created_s,
-                life_s=life_s,
-            )
-            db.execute(
-                "UPDATE uploads SET state = ?, remote_id = ?, server_created = ?, life = ?"
-                " WHERE key = ?",
-                (opened.state.value, remote_id, server_created_s, life_s, upload.key),
-            )
-            parts = [
-                Part(upload=upload.key, number=r.number, offset=r.offset, length=r.length)
-                for r in ranges
-            ]
             writing.plan_parts(db, parts)
+            if leaving is not None:
+                writing.part_leaves(db, upload.file, parts[0], leaving)
             return opened, parts
+
+    def _open_upload(self, db: sqlite3.Connection, upload: Upload) -> None:
+        try:
+            writing.open_upload(db, upload)
+        except sqlite3.IntegrityError as error:
+            if upload.remote_id is None or not self.knows_upload(upload.target, upload.remote_id):
+                raise
+            raise writing.TakenError(f"{upload.remote_id} is that of another session") from error
 
     def upload_not_opened(self, file: File, upload: Upload, request_id: str, outcome: str) -> File:
         """Note that ``create`` brought no id, and take the file off that session."""
@@ -183,9 +194,7 @@ class Journal(Together, Counting, Following, Configured, turns.Turns, Errands, R
     def part_leaves(self, file: str, part: Part, request_id: str, at_s: float) -> Part:
         """Note that a part is about to leave."""
         with self.transaction() as db:
-            writing.request(
-                db, request_id, file, "part", at_s, upload=part.upload, part=part.number
-            )
+            writing.part_leaves(db, file, part, Leaving(request_id, at_s))
             return writing.write_part(
                 db, replace(part, sends=part.sends + 1), after=PartState.IN_FLIGHT
             )

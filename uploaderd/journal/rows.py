@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from functools import wraps
 from typing import TYPE_CHECKING, TypeVar
 
@@ -20,6 +19,7 @@ from uploaderd.core.model import (
     Upload,
     UploadState,
 )
+from uploaderd.core.values import replace
 from uploaderd.journal.damage import damaged
 from uploaderd.journal.seal import part_seal
 
@@ -47,9 +47,10 @@ def _sane(make: Callable[[sqlite3.Row], T]) -> Callable[[sqlite3.Row], T]:
     return checked
 
 
-def _time(seconds: float | None) -> None:
-    if seconds is not None and not -LATEST_S < seconds < LATEST_S:
-        raise ValueError(f"{seconds} is no time")
+def _times(*them: float | None) -> None:
+    for seconds in them:
+        if seconds is not None and not -LATEST_S < seconds < LATEST_S:
+            raise ValueError(f"{seconds} is no time")
 
 
 def lifecycle_values(file: File) -> Values:
@@ -128,45 +129,44 @@ def _identity_values(identity: Identity) -> Values:
 @_sane
 def to_file(row: sqlite3.Row) -> File:
     """A row of ``files``."""
-    for name in ("created", "updated", "changed", "reason_until", "due", "started", "finished"):
-        _time(row[name])
+    # By the schema's order, which the opening checks: sqlite3 searches for each name.
+    key, watch, path, dev, inode, size, mtime_ns, ctime_ns, *rest = row
+    arrival, target, purpose, state, code, text, until_s, created_s, updated_s, *rest = rest
+    changed_s, owner, version, due_s, upload, remote_file, md5, result, attempts, *rest = rest
+    deferrals, restarts, bytes_sent, bytes_resent, *rest = rest
+    started_s, finished_s, filing, filed_as, *_ = rest
+    _times(until_s, created_s, updated_s, changed_s, due_s, started_s, finished_s)
     return File(
-        id=row["id"],
-        watch=row["watch"],
-        path=bytes(row["path"]),
+        id=key,
+        watch=watch,
+        path=bytes(path),
         identity=Identity(
-            dev=row["dev"],
-            inode=int(row["inode"]),
-            size=row["size"],
-            mtime_ns=row["mtime_ns"],
-            ctime_ns=row["ctime_ns"],
+            dev=dev, inode=int(inode), size=size, mtime_ns=mtime_ns, ctime_ns=ctime_ns
         ),
-        arrival=Arrival(row["arrival"]),
-        target=row["target"],
-        purpose=row["purpose"],
-        state=FileState(row["state"]),
-        reason=Reason(
-            code=row["reason_code"], text=row["reason_text"], until_s=row["reason_until"]
-        ),
-        created_s=row["created"],
-        updated_s=row["updated"],
-        changed_s=row["changed"],
-        owner=row["owner"],
-        due_s=row["due"],
-        upload=row["upload"],
-        remote_file=row["remote_file"],
-        md5=row["md5"],
-        result=row["result"],
-        attempts=row["attempts"],
-        deferrals=row["deferrals"],
-        restarts=row["restarts"],
-        bytes_sent=row["bytes_sent"],
-        bytes_resent=row["bytes_resent"],
-        started_s=row["started"],
-        finished_s=row["finished"],
-        filing=Filing(row["filing"]),
-        filed_as=None if row["filed_as"] is None else bytes(row["filed_as"]),
-        version=row["version"],
+        arrival=Arrival(arrival),
+        target=target,
+        purpose=purpose,
+        state=FileState(state),
+        reason=Reason(code=code, text=text, until_s=until_s),
+        created_s=created_s,
+        updated_s=updated_s,
+        changed_s=changed_s,
+        owner=owner,
+        due_s=due_s,
+        upload=upload,
+        remote_file=remote_file,
+        md5=md5,
+        result=result,
+        attempts=attempts,
+        deferrals=deferrals,
+        restarts=restarts,
+        bytes_sent=bytes_sent,
+        bytes_resent=bytes_resent,
+        started_s=started_s,
+        finished_s=finished_s,
+        filing=Filing(filing),
+        filed_as=None if filed_as is None else bytes(filed_as),
+        version=version,
     )
 
 
@@ -193,25 +193,26 @@ def upload_values(upload: Upload) -> Values:
 
 @_sane
 def to_upload(row: sqlite3.Row) -> Upload:
-    """A row of ``uploads``."""
-    for name in ("created", "created_boot", "life", "server_created"):
-        _time(row[name])
+    """A row of ``uploads``; what was asked for beside it comes after its own columns."""
+    key, file, target, state, filename, purpose, size, part_bytes, created_s, *rest = row
+    created_boot_s, boot_id, life_s, remote_id, server_created_s, complete_sent, *_ = rest
+    _times(created_s, created_boot_s, life_s, server_created_s)
     return Upload(
-        key=row["key"],
-        file=row["file"],
-        target=row["target"],
-        state=UploadState(row["state"]),
-        filename=row["filename"],
-        purpose=row["purpose"],
-        size=row["size"],
-        part_bytes=row["part_bytes"],
-        created_s=row["created"],
-        created_boot_s=row["created_boot"],
-        boot_id=row["boot_id"],
-        life_s=row["life"],
-        remote_id=row["remote_id"],
-        server_created_s=row["server_created"],
-        complete_sent=bool(row["complete_sent"]),
+        key=key,
+        file=file,
+        target=target,
+        state=UploadState(state),
+        filename=filename,
+        purpose=purpose,
+        size=size,
+        part_bytes=part_bytes,
+        created_s=created_s,
+        created_boot_s=created_boot_s,
+        boot_id=boot_id,
+        life_s=life_s,
+        remote_id=remote_id,
+        server_created_s=server_created_s,
+        complete_sent=bool(complete_sent),
     )
 
 
@@ -240,7 +241,7 @@ def to_part(row: sqlite3.Row) -> Part:
 @_sane
 def to_errand(row: sqlite3.Row) -> Errand:
     """A row of ``errands``."""
-    _time(row["due"])
+    _times(row["due"])
     words = json.loads(row["command"])
     if not isinstance(words, list) or not words or not all(isinstance(w, str) for w in words):
         raise ValueError(f"{row['command']} is no command")

@@ -22,7 +22,7 @@ MIGRATIONS = (
 )
 SCHEMA_VERSION = len(MIGRATIONS)
 
-Shape = dict[tuple[str, str], frozenset[str]]
+Shape = dict[tuple[str, str], tuple[str, ...]]
 
 
 def migrate(connection: sqlite3.Connection, step: int) -> None:
@@ -35,12 +35,12 @@ def migrate(connection: sqlite3.Connection, step: int) -> None:
 
 
 def shape(connection: sqlite3.Connection) -> Shape:
-    """Every table and index by kind and name, with its columns."""
+    """Every table and index by kind and name, with its columns in their order."""
     there = connection.execute(
         "SELECT type, name FROM sqlite_master WHERE name NOT LIKE 'sqlite\\_%' ESCAPE '\\'"
     ).fetchall()
     return {
-        (kind, name): frozenset(
+        (kind, name): tuple(
             str(column[0])
             for column in connection.execute(f"SELECT name FROM pragma_{kind}_info(?)", (name,))
         )

@@ -6,18 +6,18 @@ and an update names only the columns that change: each column of an index costs 
 
 from __future__ import annotations
 
-from dataclasses import replace
+import sqlite3
 from functools import lru_cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
-from uploaderd.core.model import File, FileState, Part, PartState, UploadState
+from uploaderd.core.model import File, FileState, Part, PartState, Upload, UploadState
 from uploaderd.core.transitions import next_part_state
+from uploaderd.core.values import replace
 from uploaderd.errors import UploaderdError
 from uploaderd.journal.rows import Values, changes, lifecycle_values, seal_of, to_file, to_part
 from uploaderd.journal.store import StaleError
 
 if TYPE_CHECKING:
-    import sqlite3
     from collections.abc import Iterable
 
     from uploaderd.core.lifecycle import Begun, Decision
@@ -33,6 +33,13 @@ class TakenError(UploaderdError):
     def __init__(self, text: str, owner: File | None = None) -> None:
         super().__init__(text)
         self.owner = owner
+
+
+class Leaving(NamedTuple):
+    """The request of a part that is about to leave, and when (wall time)."""
+
+    request_id: str
+    at_s: float
 
 
 def insert(db: sqlite3.Connection, table: str, values: Values) -> None:
@@ -79,31 +86,44 @@ def record(db: sqlite3.Connection, before: File, decision: Decision, event: str)
         _abandon(db, decision, decision.abandon)
     elif decision.cut_off and decision.file.upload is not None:
         cut_off(db, decision.file.id, decision.file.upload)
-    changed = changes(before, decision.file)
-    if "remote_file" in changed:
-        _must_be_free(db, decision.file)
-    row = db.execute(
-        _update(tuple(changed)), (*changed.values(), before.id, before.version)
-    ).fetchone()
-    if row is None:
-        raise StaleError(f"file {before.id} went on meanwhile")
-    if decision.upload_state is not None and decision.file.upload is not None:
-        db.execute(
-            "UPDATE uploads SET state = :state,"
-            " complete_sent = complete_sent OR :state = 'completing' WHERE key = :key",
-            {"state": decision.upload_state.value, "key": decision.file.upload},
-        )
+    after = _go_on(db, before, decision.file, changes(before, decision.file))
+    if decision.upload_state is not None and after.upload is not None:
+        db.execute(_SESSION[decision.upload_state], (decision.upload_state.value, after.upload))
     if decision.upload_state is UploadState.COMPLETED:  # the reply that said so
         db.execute(
             "UPDATE requests SET outcome = 'ok'"
             " WHERE file = ? AND upload = ? AND call = 'complete' AND outcome IS NULL",
-            (before.id, decision.file.upload),
+            (before.id, after.upload),
         )
     if decision.history:
-        remember(db, decision.file, event)
-    return replace(
-        decision.file, version=before.version + 1, bytes_sent=row[0], bytes_resent=row[1]
-    )
+        remember(db, after, event)
+    return after
+
+
+_SESSION = {
+    UploadState.COMPLETING: "UPDATE uploads SET state = ?, complete_sent = 1 WHERE key = ?",
+    UploadState.COMPLETED: "UPDATE uploads SET state = ? WHERE key = ?",
+}
+
+
+def _go_on(db: sqlite3.Connection, before: File, after: File, changed: Values) -> File:
+    """Write what is ``changed`` of a file; return it with what others have counted meanwhile.
+
+    That what it arrived as is nobody else's is seen to by an index: who it is of is only asked for
+    where that refuses.
+    """
+    try:
+        row = db.execute(
+            _update(tuple(changed)), (*changed.values(), before.id, before.version)
+        ).fetchone()
+    except sqlite3.IntegrityError as error:
+        owner = None if after.reason.code == "done.already_uploaded" else _owner(db, after)
+        if owner is None:
+            raise
+        raise TakenError(f"{after.remote_file} is that of file {owner.id}", owner) from error
+    if row is None:
+        raise StaleError(f"file {before.id} went on meanwhile")
+    return replace(after, version=before.version + 1, bytes_sent=row[0], bytes_resent=row[1])
 
 
 @lru_cache(maxsize=256)
@@ -121,14 +141,7 @@ def point_to(db: sqlite3.Connection, file: File, upload: str | None) -> File:
     Raises:
         StaleError: the row went on since ``file`` was read.
     """
-    row = db.execute(
-        "UPDATE files SET upload = ?, version = version + 1"
-        " WHERE id = ? AND version = ? RETURNING *",
-        (upload, file.id, file.version),
-    ).fetchone()
-    if row is None:
-        raise StaleError(f"file {file.id} went on meanwhile")
-    return to_file(row)
+    return _go_on(db, file, replace(file, upload=upload), {"upload": upload})
 
 
 def cut_off(db: sqlite3.Connection, file: str, key: str) -> None:
@@ -143,6 +156,14 @@ def cut_off(db: sqlite3.Connection, file: str, key: str) -> None:
     db.execute(
         "UPDATE requests SET outcome = 'unknown' WHERE file = ? AND upload = ? AND outcome IS NULL",
         (file, key),
+    )
+
+
+def open_upload(db: sqlite3.Connection, upload: Upload) -> None:
+    """Write what the service said of a session."""
+    db.execute(
+        "UPDATE uploads SET state = ?, remote_id = ?, server_created = ?, life = ? WHERE key = ?",
+        (upload.state.value, upload.remote_id, upload.server_created_s, upload.life_s, upload.key),
     )
 
 
@@ -176,6 +197,12 @@ def request(
     )
 
 
+def part_leaves(db: sqlite3.Connection, file: str, part: Part, leaving: Leaving) -> None:
+    """Write that a part's request is about to leave."""
+    request_id, at_s = leaving
+    request(db, request_id, file, "part", at_s, upload=part.upload, part=part.number)
+
+
 def answered(db: sqlite3.Connection, request_id: str, outcome: str) -> None:
     """Write how a request ended."""
     db.execute("UPDATE requests SET outcome = ? WHERE id = ?", (outcome, request_id))
@@ -184,8 +211,9 @@ def answered(db: sqlite3.Connection, request_id: str, outcome: str) -> None:
 def plan_parts(db: sqlite3.Connection, parts: Iterable[Part]) -> None:
     """Add the parts of a new session."""
     db.executemany(
-        "INSERT INTO parts (upload, number, offset, length, state) VALUES (?, ?, ?, ?, 'planned')",
-        [(part.upload, part.number, part.offset, part.length) for part in parts],
+        "INSERT INTO parts (upload, number, offset, length, state, sends)"
+        " VALUES (?, ?, ?, ?, ?, ?)",
+        [(p.upload, p.number, p.offset, p.length, p.state.value, p.sends) for p in parts],
     )
 
 
@@ -243,14 +271,11 @@ def _abandon(db: sqlite3.Connection, decision: Decision, key: str) -> None:
         )
 
 
-def _must_be_free(db: sqlite3.Connection, file: File) -> None:
-    if file.remote_file is None or file.reason.code == "done.already_uploaded":
-        return
+def _owner(db: sqlite3.Connection, file: File) -> File | None:
+    """Another file that arrived as what this one is to have arrived as."""
     row = db.execute(
         "SELECT * FROM files WHERE target = ? AND remote_file = ? AND id <> ?"
         " AND reason_code <> 'done.already_uploaded'",
         (file.target, file.remote_file, file.id),
     ).fetchone()
-    if row is not None:
-        owner = to_file(row)
-        raise TakenError(f"{file.remote_file} is that of file {owner.id}", owner)
+    return None if row is None else to_file(row)
