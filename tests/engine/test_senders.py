@@ -179,6 +179,19 @@ async def test_a_refusal_outweighs_a_line_that_broke_while_it_was_written_down(r
     assert (rig.at("two").state, rig.at("two").reason.code) == ("held", "held.part_too_large")
 
 
+async def test_the_fewer_files_the_further_ahead_goes_the_md5(rig: Rig) -> None:
+    """They share what may lie in the page cache; nobody gets less than one usual part."""
+    shares = []
+    rig.client.held["part"] = rig.other.held["part"] = asyncio.Event()
+    async with rig.at_work() as engine:
+        for target, files in (("openai", 2), ("other", 3)):
+            await fly(rig, places=9, files=files, target=target)
+            shares.append(engine.senders.ahead_bytes >> 20)
+        rig.client.held["part"].set()
+        await rig.idle()
+    assert shares == [128, 64]
+
+
 async def test_a_stop_lets_no_part_begin_that_waited_for_its_turn(rig: Rig) -> None:
     """What comes back after a refusal is left as it is for the next start."""
     rig.client.held["part"] = asyncio.Event()

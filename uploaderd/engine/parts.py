@@ -42,7 +42,6 @@ log = logs.get(__name__)
 
 COUNT_S = 0.05  # bytes that left are counted so often
 PASS_BYTES = 16 * MIB  # one stay of the ordered pass in its thread
-AHEAD_BYTES = 64 * MIB  # how far the pass may run ahead, so that sending reads the page cache
 
 
 class PartsRun:
@@ -361,7 +360,7 @@ class PartsRun:
         """Run the ordered pass, never far ahead of the senders."""
         try:
             while not self._pass.finished:
-                limit = min(self._board.front + AHEAD_BYTES, self._upload.size)
+                limit = min(self._board.front + self._senders.ahead_bytes, self._upload.size)
                 if self._pass.offset >= limit:
                     await self._moved.wait()
                     self._moved.clear()

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from uploaderd.core.flight import AUTO_MOST, Why
 from uploaderd.core.meter import Goodput
+from uploaderd.core.plan import MIB
 from uploaderd.core.schedule import pick
 from uploaderd.errors import TransientError
 
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     from uploaderd.engine.context import Context, Service
     from uploaderd.errors import ServiceError
 
+AHEAD_BYTES = 256 * MIB  # in the page cache, over all files
+LEAST_AHEAD_BYTES = 64 * MIB
 PAUSE_S = 2.0  # where the service asks for fewer requests and does not say for how long
 USED = 0.85  # of the bandwidth: more is as much as it lets through
 OVERLOAD = frozenset({502, 503, 504})
@@ -70,6 +73,16 @@ class Senders:
         """Let a file go; its parts in flight give their places back by themselves."""
         self._runs.pop(file_id, None)
         self.pump()
+
+    @property
+    def ahead_bytes(self) -> int:
+        """How far a file's ordered pass may run ahead of its parts.
+
+        Sending reads what the pass has just read from the page cache, so all files share what may
+        be kept there. Where few are on their way each gets more: while the parts of one are sent,
+        the pass of the next, which takes longer, is under way.
+        """
+        return max(AHEAD_BYTES // max(len(self._runs), 1), LEAST_AHEAD_BYTES)
 
     def resize(self) -> None:
         """Go by another configuration; what flies already comes to its end."""
