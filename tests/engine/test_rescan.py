@@ -13,7 +13,7 @@ from tests.engine.gates import Gate, table
 from tests.support.waiting import wait_until
 from uploaderd.config import Watch
 from uploaderd.config.settings import AfterUpload
-from uploaderd.core.events import Admitted, Assembled, Completed, Gone, Refused
+from uploaderd.core.events import Admitted, Assembled, Completed, Gone, Held, Refused, Restarted
 from uploaderd.core.lifecycle import decide
 from uploaderd.core.model import Arrival, FileState
 from uploaderd.core.reasons import reason
@@ -246,6 +246,17 @@ async def test_a_row_that_went_on_spoils_no_batch(rig: Rig) -> None:
     assert rig.at("a").state is FileState.UPLOADING
     sessions = rig.journal.connection.execute("SELECT file, state FROM uploads ORDER BY file")
     assert [tuple(row) for row in sessions] == [("a", "open"), ("b", "cancelling")]
+
+
+async def test_what_a_stale_step_wrote_is_not_counted_either(rig: Rig) -> None:
+    """The sums in memory are those of the rows: its bytes are not sent again, since it is held."""
+    stale = await rig.ctx.apply(rig.session(rig.put("a"), stored=True), Admitted())
+    anew = decide(stale, Restarted(detail="Its time was over."), rig.clock.now())
+    await rig.ctx.apply(stale, Held(reason=reason("held.operator")))
+    before = rig.journal.byte_totals()
+    assert rig.journal.record_all([(stale, anew, "restarted")]) == [None]
+    assert rig.journal.byte_totals() == before
+    assert rig.journal.counts()[FileState.HELD] == 1
 
 
 async def test_what_arrived_is_filed_before_a_mass_that_was_refused(rig: Rig) -> None:

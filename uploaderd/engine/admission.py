@@ -78,10 +78,10 @@ class Admission:
             chosen.append((target, file))
             if file.upload is None and others is not None:
                 others.append(Open(left=file.identity.size, remaining_s=target.life_s))
-        await self._take_up(chosen)
+        all_taken = await self._take_up(chosen)
         # Behind a probe the others of its target wait; those of another need not.
-        if again or any(not self._takes(service) for service, _ in chosen):
-            return 0.0  # they stood in the way of others
+        if again or not all_taken or any(not self._takes(service) for service, _ in chosen):
+            return 0.0  # they stood in the way of others, or left their place free
         return SHUT_TICK_S if shut else TICK_S
 
     async def _queued(self, shut: list[str], benched: Collection[str]) -> list[File]:
@@ -107,12 +107,13 @@ class Admission:
             return None
         return service
 
-    async def _take_up(self, chosen: list[tuple[Service, File]]) -> None:
-        """Start them; what went on since it was read is left as it is."""
-        pairs = [(file, Admitted()) for _, file in chosen]
-        for (service, _), admitted in zip(chosen, await apply_all(self._ctx, pairs), strict=True):
+    async def _take_up(self, chosen: list[tuple[Service, File]]) -> bool:
+        """Start them; what went on since it was read is left as it is, and makes it False."""
+        started = await apply_all(self._ctx, [(file, Admitted()) for _, file in chosen])
+        for (service, _), admitted in zip(chosen, started, strict=True):
             if admitted is not None:
                 self._start(service, admitted)
+        return None not in started
 
     async def _retarget(self, file: File) -> None:
         """Its target is not configured any more: it takes the watch's, unless it may have arrived.

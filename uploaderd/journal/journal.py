@@ -15,7 +15,7 @@ from uploaderd.journal.errands import Errands, owe
 from uploaderd.journal.following import Following
 from uploaderd.journal.retention import Retention
 from uploaderd.journal.rows import upload_values
-from uploaderd.journal.store import StaleError, savepoint
+from uploaderd.journal.store import StaleError
 from uploaderd.journal.together import Together
 from uploaderd.journal.writing import Leaving
 
@@ -86,7 +86,7 @@ class Journal(Together, Counting, Following, Configured, turns.Turns, Errands, R
                     if decision.abandon is None and not decision.cut_off:
                         kept.append(writing.record(db, before, decision, event))
                         continue
-                    with savepoint(db):  # it writes before it knows whether the file went on
+                    with self.savepoint():  # it writes before it knows whether the file went on
                         kept.append(writing.record(db, before, decision, event))
                 except StaleError:
                     kept.append(None)

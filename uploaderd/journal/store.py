@@ -165,6 +165,20 @@ class Store:
             roll_back(connection)
             raise
 
+    @contextmanager
+    def savepoint(self) -> Iterator[None]:
+        """Take back what the block wrote where its row went on meanwhile; all else is kept."""
+        mark = self._marked()
+        self.connection.execute("SAVEPOINT step")
+        try:
+            yield
+        except StaleError:
+            self._forget(mark)
+            self.connection.execute("ROLLBACK TO step")
+            self.connection.execute("RELEASE step")
+            raise
+        self.connection.execute("RELEASE step")
+
     def _began(self) -> None:
         """A transaction has begun: what is counted along begins anew."""
 
@@ -266,19 +280,6 @@ def roll_back(connection: sqlite3.Connection) -> None:
     if connection.in_transaction:
         with suppress(sqlite3.Error):
             connection.execute("ROLLBACK")
-
-
-@contextmanager
-def savepoint(connection: sqlite3.Connection) -> Iterator[None]:
-    """Take back what the block wrote where its row went on meanwhile; all else is kept."""
-    connection.execute("SAVEPOINT step")
-    try:
-        yield
-    except StaleError:
-        connection.execute("ROLLBACK TO step")
-        connection.execute("RELEASE step")
-        raise
-    connection.execute("RELEASE step")
 
 
 def _sync_folder(path: Path) -> None:
