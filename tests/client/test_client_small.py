@@ -13,7 +13,7 @@ import xxhash
 
 from tests.client.wire import Heard, Steps, TheKey, against, listening, reply, talking
 from uploaderd.client import CreateSpec
-from uploaderd.client.sending import Boundaries
+from uploaderd.client.sending import Boundaries, part
 from uploaderd.core.plan import Range
 from uploaderd.errors import ChangedError, TransientError
 from uploaderd.offload import Threads
@@ -161,6 +161,20 @@ async def test_a_source_that_fails_is_never_heard_of() -> None:
         assert caught.value is body.error
         assert wire.heard == []
     assert body.closed
+
+
+@pytest.mark.parametrize(
+    ("size", "tls", "taken"),
+    [(4 << 10, True, True), (20 << 10, True, False), (20 << 10, False, True)],
+)
+async def test_over_tls_only_what_fits_a_record_is_taken_beforehand(
+    *, size: int, tls: bool, taken: bool
+) -> None:
+    """More is sent in steps, with a look for an early refusal between them."""
+    body = Steps([bytes(size)], length=size)
+    outgoing = part(body, "boundary")
+    await outgoing.pack(tls=tls)
+    assert bool(body.taken) is taken
 
 
 async def test_a_source_that_became_shorter_is_said_so(source: Source, tmp_path: Path) -> None:

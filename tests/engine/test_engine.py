@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, ParamSpec, TypeVar, cast
 import pytest
 
 from tests.engine import gates
+from tests.engine.kit import soon
 from tests.support.waiting import wait_until
 from uploaderd.client.replies import RemoteFile
 from uploaderd.clock import SystemClock
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
+    from tests.engine.kit import Rig
     from uploaderd.client import Client
     from uploaderd.engine.transfer import Transfer as Transferring
 
@@ -402,6 +404,26 @@ async def test_the_free_places_are_given_together(ctx: Context) -> None:
     assert started == ["0", "2"]
     await engine.admission.step([])
     assert started == ["0", "2", "3"]
+
+
+async def test_a_target_that_is_probed_since_they_were_chosen_gets_one_probe(rig: Rig) -> None:
+    """The others go back where they were, and wait for what the probe tells."""
+    rig.ctx.transfer = Transfer(files_in_flight=3)
+    for name in "abc":
+        rig.put(name)
+    rig.client.held["create"] = asyncio.Event()
+    rig.ctx.keep = gate = gates.Gate(rig.journal.record_all, early=True)
+    async with rig.at_work() as engine:
+        giving = asyncio.create_task(engine.admission.step([]))
+        await gate.reached()
+        rig.service.gate = Gate(state=GateState.PROBING)
+        gate.go.set()
+        await giving
+        await soon()
+        assert rig.client.count("create") == 1
+        assert sorted(rig.at(name).state for name in "abc") == ["queued", "queued", "uploading"]
+        rig.client.held["create"].set()
+        await rig.idle()
 
 
 async def test_no_more_places_are_given_than_are_free(ctx: Context) -> None:

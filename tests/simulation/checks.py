@@ -38,6 +38,7 @@ class Checks:
         self._time_s = time_s
         self._service = service
         self._disk = disk
+        self.stored = 0
         self._stored: set[tuple[str, int]] = set()
 
     def kept(self, name: str, result: object) -> None:
@@ -46,6 +47,7 @@ class Checks:
             place = (result.upload, result.offset)
             if name == "part_stored":
                 self._stored.add(place)
+                self.stored += 1
             elif name == "part_disproved":
                 self._stored.discard(place)
 

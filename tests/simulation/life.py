@@ -6,6 +6,9 @@ import asyncio
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, ParamSpec, TypeVar, cast
 
+from uploaderd.journal.together import Together
+from uploaderd.keeper import Keeper
+
 if TYPE_CHECKING:
     from collections.abc import Callable
     from random import Random
@@ -19,7 +22,7 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 HAND_OVER_S = 0.00001
-TOGETHER = "together"
+MANY = frozenset({Keeper._make.__name__, Together.together.__name__})
 
 
 class Dead(BaseException):
@@ -112,7 +115,7 @@ class SimThreads:
 
     def _note(self, call: partial[Any], result: object) -> None:
         """Tell the checks what was kept: one thing, or many that shared a sync."""
-        if call.func.__name__ != TOGETHER:
+        if call.func.__name__ not in MANY:
             self._life.checks.kept(_name(call.func, call.args), result)
             return
         for one, outcome in zip(call.args[0], cast("list[Outcome]", result), strict=True):
@@ -164,7 +167,7 @@ def _end(future: asyncio.Future[Any]) -> None:
 
 def _name(function: Callable[..., object], args: tuple[Any, ...]) -> str:
     name = getattr(function, "__qualname__", str(function)).rpartition(".")[2]
-    if name == TOGETHER:
+    if name in MANY:
         return ", ".join(_name(call.func, call.args) for call in args[0]) if args else name
     if name == "record":
         after = args[1].file

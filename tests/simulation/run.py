@@ -29,6 +29,7 @@ class Tally:
     steps: int = 0
     lives: int = 0
     uploaded: int = 0
+    stored: int = 0
     virtual_s: float = 0.0
     took_s: float = 0.0
     failed: dict[int, tuple[str, ...]] = field(default_factory=dict)
@@ -39,6 +40,7 @@ class Tally:
         self.steps += outcome.steps
         self.lives += outcome.lives
         self.uploaded += outcome.uploaded
+        self.stored += outcome.stored
         self.virtual_s += outcome.virtual_s
         if outcome.broken:
             self.failed[outcome.seed] = outcome.broken

@@ -26,6 +26,7 @@ def test_a_thousand_seeds_keep_every_promise() -> None:
     assert tally.seeds == SEEDS
     assert tally.lives > SEEDS
     assert tally.uploaded > SEEDS
+    assert tally.stored > SEEDS  # or no check would know which part must not be sent again
 
 
 def test_hooks_and_forgetting_break_no_promise() -> None:

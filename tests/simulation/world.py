@@ -60,7 +60,11 @@ class DeathError(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
-    """What one seed came to; ``broken`` names the invariants that did not hold."""
+    """What one seed came to; ``broken`` names the invariants that did not hold.
+
+    Attributes:
+        stored: how many parts the checks knew to be stored.
+    """
 
     seed: int
     broken: tuple[str, ...]
@@ -69,6 +73,7 @@ class Outcome:
     virtual_s: float
     lives: int
     uploaded: int
+    stored: int = 0
 
 
 def play(scenario: Scenario, script: Script | None = None, *, loud: bool = False) -> Outcome:
@@ -98,6 +103,7 @@ def play(scenario: Scenario, script: Script | None = None, *, loud: bool = False
                 virtual_s=loop.time(),
                 lives=world.lives,
                 uploaded=len(world.service.files),
+                stored=world.checks.stored,
             )
     finally:
         loop.close()

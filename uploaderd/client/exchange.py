@@ -102,7 +102,7 @@ async def exchange(session: aiohttp.ClientSession, asked: Asked, *, stall_s: flo
         try:
             async with pulse:
                 if body is not None:
-                    await body.pack()
+                    await body.pack(tls=asked.url.startswith("https:"))
                 return await _attempt(session, asked, pulse)
         finally:
             if body is not None:

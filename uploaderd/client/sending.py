@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 _TURNS = 8  # of the loop, to read what the service already said before more is sent to it
 _SMALL_BYTES = 64 * 1024  # of a body that leaves together with its request's head
+_RECORD_BYTES = 12 * 1024  # with the head of its request less than a record of TLS
 
 
 class Body(Protocol):
@@ -109,16 +110,21 @@ class Outgoing(Payload):
             finally:
                 self._running.set_result(None)
 
-    async def pack(self) -> None:
+    async def pack(self, *, tls: bool) -> None:
         """Take a small body from its source, before there is a connection for it.
 
         By the time that there is one, the whole request can leave in one write. A body that gives
         only some of it at first, since the bandwidth is limited, is sent in steps all the same.
 
+        Args:
+            tls: it goes out in records. What takes more than one is sent in steps too, with a look
+                for an early refusal between them: on a fresh connection it may come behind the
+                session's tickets, and be lost to the reset that the rest would meet.
+
         Raises:
             Exception: whatever the body's own iteration raised, as it was raised.
         """
-        if self._body is None or self._body.length > _SMALL_BYTES:
+        if self._body is None or self._body.length > (_RECORD_BYTES if tls else _SMALL_BYTES):
             return
         first = await self._next(self._body)
         if len(first) == self._body.length:

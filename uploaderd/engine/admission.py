@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from uploaderd import logs
 from uploaderd.core.deadline import Open, begin_in_s, capacity, lower, may_open
-from uploaderd.core.events import Admitted, Due, Held, Sighted
+from uploaderd.core.events import Admitted, Due, Held, Recovered, Sighted
 from uploaderd.core.fitness import LIFE_S
 from uploaderd.core.gate import Gate, GateState
 from uploaderd.core.lifecycle import IN_DOUBT, awakened
@@ -108,12 +108,22 @@ class Admission:
         return service
 
     async def _take_up(self, chosen: list[tuple[Service, File]]) -> bool:
-        """Start them; what went on since it was read is left as it is, and makes it False."""
-        started = await apply_all(self._ctx, [(file, Admitted()) for _, file in chosen])
-        for (service, _), admitted in zip(chosen, started, strict=True):
-            if admitted is not None:
+        """Start them; what went on since it was read is left as it is, and makes it False.
+
+        A target may be probed since they were chosen: the first one is the probe, and the others
+        wait for what it tells.
+        """
+        kept = await apply_all(self._ctx, [(file, Admitted()) for _, file in chosen])
+        back = []
+        for (service, _), admitted in zip(chosen, kept, strict=True):
+            if admitted is None:
+                continue
+            if service.gate.state is GateState.PROBING and self._busy(service):
+                back.append((admitted, Recovered()))
+            else:
                 self._start(service, admitted)
-        return None not in started
+        await apply_all(self._ctx, back)
+        return None not in kept
 
     async def _retarget(self, file: File) -> None:
         """Its target is not configured any more: it takes the watch's, unless it may have arrived.
