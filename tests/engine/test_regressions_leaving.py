@@ -201,6 +201,31 @@ async def test_a_file_that_is_renamed_while_it_is_filed_is_not_filed_unseen(
     assert rig.client.asked == [("complete", "remote-a")]
 
 
+async def test_a_file_that_was_renamed_and_replaced_is_not_sent_again(rig: Rig) -> None:
+    """Another one stands where it was when it is to be filed: it may have got another name."""
+    await rig.uncertain("a", due_s=rig.clock.wall_s)
+    (rig.root / "done").mkdir()
+
+    def swap() -> None:
+        (rig.root / "a").rename(rig.root / "b")
+        (rig.root / "new").write_bytes(b"another content")
+        (rig.root / "new").rename(rig.root / "a")
+
+    async with listening(rig):
+        rig.client.meanwhile = swap
+        await rig.turn()
+        rig.client.meanwhile = lambda: None
+        await go_on(rig)
+        assert rig.at("a").filing is Filing.PENDING
+        await see(rig, "b")
+        await go_on(rig)
+    there = rig.at("a")
+    assert (there.path, there.filing) == (b"b", Filing.FILED)
+    assert (rig.root / (there.filed_as or b"").decode()).read_bytes() == CONTENT
+    assert rig.client.count("complete") == 1
+    assert [path for path, _ in table(rig).values()].count("b") == 1
+
+
 async def test_a_file_that_is_gone_is_filed_once_a_scan_has_missed_it(rig: Rig) -> None:
     """The one that is under way may have passed its other name already; the next has not."""
     await rig.uncertain("a", due_s=rig.clock.wall_s)

@@ -112,7 +112,7 @@ class SimFiling:
             if found is None:
                 return Moved.SOURCE_GONE
             if not found.identity.same_bytes(identity):
-                return Moved.SOURCE_CHANGED
+                return _missed(found, identity)
             untouched = found.ctime_ns == identity.ctime_ns
             self._life.meddle(path)
             if path not in self._disk.paths:
@@ -128,7 +128,7 @@ class SimFiling:
             same = hashlib.md5(waiting.data, usedforsecurity=False).hexdigest() == md5
         if not same:
             self._put_back(path, identity)
-        return Moved.MOVED if same else Moved.SOURCE_CHANGED
+        return Moved.MOVED if same else _missed(waiting, identity)
 
     def _put_back(self, path: bytes, identity: Identity) -> None:
         inner, slash, name = path.rpartition(b"/")
@@ -151,6 +151,11 @@ class SimFiling:
     def _room(self) -> None:
         if self._disk.full:
             raise SpoolError("There is no room: No space left on device.")
+
+
+def _missed(found: Inode, identity: Identity) -> Moved:
+    here = (found.identity.dev, found.identity.inode) == (identity.dev, identity.inode)
+    return Moved.SOURCE_CHANGED if here else Moved.SOURCE_GONE
 
 
 def _aside(path: bytes, identity: Identity) -> bytes:

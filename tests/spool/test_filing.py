@@ -225,7 +225,7 @@ def test_only_that_content_is_moved(spool: Path, tree: Tree, filing: Filing, cha
         if change == "folder gone":
             (spool / "a").rmdir()
     before = names(spool)
-    expected = Moved.SOURCE_CHANGED if before else Moved.SOURCE_GONE
+    expected = Moved.SOURCE_CHANGED if change == "written" else Moved.SOURCE_GONE
     assert filing.move(b"a/x", b"done/a/x", identity) is expected
     assert filing.remove(b"a/x", identity) is expected
     assert names(spool) == before
@@ -287,12 +287,12 @@ def test_gives_back_what_was_caught(spool: Path, tree: Tree, filing: Filing) -> 
     """A newcomer that was caught by mistake before a crash gets its name back, or the next."""
     identity = drop(spool, tree, "x.txt")
     aside = spool / os.fsdecode(naming.aside(b"x.txt", identity.inode))
-    (spool / "x.txt").unlink()
+    (spool / "x.txt").rename(spool.parent / "kept")  # so that its inode is not given again
     aside.write_text("newcomer")
-    assert filing.remove(b"x.txt", identity) is Moved.SOURCE_CHANGED
+    assert filing.remove(b"x.txt", identity) is Moved.SOURCE_GONE
     assert (spool / "x.txt").read_text() == "newcomer"
     aside.write_text("one more")
-    assert filing.move(b"x.txt", b"done/x.txt", identity) is Moved.SOURCE_CHANGED
+    assert filing.move(b"x.txt", b"done/x.txt", identity) is Moved.SOURCE_GONE
     assert (spool / "x~2.txt").read_text() == "one more"
     assert names(spool) == {"x.txt", "x~2.txt"}
 

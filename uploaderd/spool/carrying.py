@@ -31,7 +31,11 @@ _COARSE_NS = 2_000_000_000  # vfat keeps mtime to two seconds
 
 
 class Moved(StrEnum):
-    """What came of moving or removing a file."""
+    """What came of moving or removing a file.
+
+    ``SOURCE_GONE`` says that its name leads to nothing or to another file: it may have got another
+    name. ``SOURCE_CHANGED`` says that it has its name still, and another content.
+    """
 
     MOVED = "moved"
     ALREADY = "already"
@@ -78,7 +82,7 @@ def take_as(aside: bytes, fd: int, name: bytes, identity: Identity, sure: Sure) 
         if found is None:
             return Moved.SOURCE_GONE
         if not _is(found, identity):
-            return Moved.SOURCE_CHANGED
+            return _missed(found, identity)
         untouched = found.st_ctime_ns == identity.ctime_ns
         try:
             rename_new(name, aside, from_fd=fd, to_fd=fd)
@@ -93,7 +97,12 @@ def take_as(aside: bytes, fd: int, name: bytes, identity: Identity, sure: Sure) 
     finally:
         if not kept:
             put_back(fd, aside, name)
-    return Moved.MOVED if kept else Moved.SOURCE_CHANGED
+    return Moved.MOVED if kept else _missed(waiting, identity)
+
+
+def _missed(found: os.stat_result | None, identity: Identity) -> Moved:
+    here = found is not None and (found.st_dev, found.st_ino) == (identity.dev, identity.inode)
+    return Moved.SOURCE_CHANGED if here else Moved.SOURCE_GONE
 
 
 def _still(
