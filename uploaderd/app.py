@@ -43,6 +43,7 @@ log = logs.get(__name__)
 
 DISK_THREADS = 8
 JOURNAL = "journal.sqlite3"
+OF_MEMORY = 8  # such a part of it is counted on to stay in the page cache
 # How long another thread may keep the interpreter once the loop wants it, which it does after each
 # call of the kernel; Python's own 5 ms add up to a lag of tens, and less costs more of switching.
 SWITCH_S = 0.002
@@ -139,6 +140,7 @@ async def _wire(
             transfer=config.transfer,
             retry=config.retry,
             hooks=config.hooks,
+            cached_bytes=os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // OF_MEMORY,
             keep_s=config.journal.keep_s,
             run_hook=Programs(wiring.env),
             tally=wiring.metrics,

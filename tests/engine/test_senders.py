@@ -180,16 +180,19 @@ async def test_a_refusal_outweighs_a_line_that_broke_while_it_was_written_down(r
 
 
 async def test_the_fewer_files_the_further_ahead_goes_the_md5(rig: Rig) -> None:
-    """They share what may lie in the page cache; nobody gets less than one usual part."""
+    """They share what may lie in the page cache, within bounds."""
     shares = []
     rig.client.held["part"] = rig.other.held["part"] = asyncio.Event()
     async with rig.at_work() as engine:
         for target, files in (("openai", 2), ("other", 3)):
+            rig.ctx.cached_bytes = 256 << 20
             await fly(rig, places=9, files=files, target=target)
             shares.append(engine.senders.ahead_bytes >> 20)
+        rig.ctx.cached_bytes = 100 << 30
+        shares.append(engine.senders.ahead_bytes >> 20)
         rig.client.held["part"].set()
         await rig.idle()
-    assert shares == [128, 64]
+    assert shares == [128, 64, 512]
 
 
 async def test_a_stop_lets_no_part_begin_that_waited_for_its_turn(rig: Rig) -> None:

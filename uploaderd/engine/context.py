@@ -174,6 +174,7 @@ class Context:
         absent: since when (CLOCK_BOOTTIME) a file that the operator holds is not where it was.
         writing: since when (CLOCK_BOOTTIME) a settling file is held open for writing.
         hooks: what is run when a file has ended.
+        cached_bytes: what the page cache may well keep between two readings.
         keep_s: what ended longer ago is forgotten; None: nothing is.
         run_hook: runs a hook's program.
         tally: counts what happens.
@@ -192,6 +193,7 @@ class Context:
     transfer: Transfer
     retry: Retry
     hooks: tuple[Hook, ...] = ()
+    cached_bytes: int = 256 << 20
     keep_s: float | None = None
     run_hook: Callable[[Order], Awaitable[Ended]] = field(default_factory=Programs)
     tally: Tally = field(default_factory=NoTally)

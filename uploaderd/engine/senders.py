@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from uploaderd.engine.context import Context, Service
     from uploaderd.errors import ServiceError
 
-AHEAD_BYTES = 256 * MIB  # in the page cache, over all files
 LEAST_AHEAD_BYTES = 64 * MIB
+MOST_AHEAD_BYTES = 512 * MIB
 PAUSE_S = 2.0  # where the service asks for fewer requests and does not say for how long
 USED = 0.85  # of the bandwidth: more is as much as it lets through
 OVERLOAD = frozenset({502, 503, 504})
@@ -82,7 +82,8 @@ class Senders:
         be kept there. Where few are on their way each gets more: while the parts of one are sent,
         the pass of the next, which takes longer, is under way.
         """
-        return max(AHEAD_BYTES // max(len(self._runs), 1), LEAST_AHEAD_BYTES)
+        share = self._ctx.cached_bytes // max(len(self._runs), 1)
+        return min(max(share, LEAST_AHEAD_BYTES), MOST_AHEAD_BYTES)
 
     def resize(self) -> None:
         """Go by another configuration; what flies already comes to its end."""
