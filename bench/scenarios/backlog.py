@@ -40,6 +40,7 @@ MILLION = 1_000_000
 GOAL_AT = 100_000
 ASK_S = 0.05
 IDLE_S = 20.0
+LOOK_S = 5.0
 FLOW_S = 15.0
 SETTLED_S = 2.2  # by then nothing is too young to be taken
 
@@ -119,7 +120,7 @@ async def _one(rig: Rig, server: Server, names: int) -> Run:
         run.status_ms = _p99(took_s) * 1000
         run.memory_mib = peak_bytes(daemon.pid) / MIB
         run.journal_mib = _size(daemon.state_dir) / MIB
-        await _rest(daemon, run, 1.0 if rig.quick else IDLE_S)
+        await _rest(daemon, run, *((1.0, 0.5) if rig.quick else (IDLE_S, LOOK_S)))
         await daemon.stop()
         run.again_s = await _start(daemon)
         await daemon.stop()
@@ -141,24 +142,24 @@ async def _start(daemon: DaemonProcess) -> float:
     return time.monotonic() - began_s
 
 
-async def _rest(daemon: DaemonProcess, run: Run, window_s: float) -> None:
+async def _rest(daemon: DaemonProcess, run: Run, window_s: float, look_s: float) -> None:
     """Let it rest from the end of one rescan to the end of the next."""
-    await _scanned(daemon)
+    await _scanned(daemon, look_s)
     began_s, began_cpu_s = time.monotonic(), cpu_s(daemon.pid)
     await asyncio.sleep(window_s)
     idle = (cpu_s(daemon.pid) - began_cpu_s) / (time.monotonic() - began_s)
-    await _scanned(daemon)
+    await _scanned(daemon, look_s)
     all_s, all_cpu_s = time.monotonic() - began_s, cpu_s(daemon.pid) - began_cpu_s
     run.idle_percent = idle * 100
     run.rest_percent = all_cpu_s / all_s * 100
     run.rescan_s = max(all_cpu_s - idle * all_s, 0.0)
 
 
-async def _scanned(daemon: DaemonProcess) -> None:
-    """Wait for the end of a rescan; to ask for that costs next to nothing."""
+async def _scanned(daemon: DaemonProcess, look_s: float) -> None:
+    """Wait for the end of a rescan, with few looks: each costs the daemon some milliseconds."""
     first = await _scans(daemon)
     while await _scans(daemon) == first:
-        await asyncio.sleep(0.5)
+        await asyncio.sleep(look_s)
 
 
 async def _scans(daemon: DaemonProcess) -> float:
